@@ -1,0 +1,215 @@
+using System.Data;
+using System.Data.Common;
+using System.Transactions;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Storage;
+using OutboxBus.Delivery;
+using OutboxBus.Publishing;
+using IsolationLevel = System.Data.IsolationLevel;
+
+namespace OutboxBus.EntityFrameworkCore.Publishing;
+
+/// <summary>
+/// The unit of work of one DbContext. Outside a consumer the envelopes ride whichever <c>SaveChanges</c> comes next;
+/// inside a consumer they wait for the gate's own last flush, so that no savepoint of the handler can take them back.
+/// </summary>
+internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, TimeProvider time) : IUnitOfWork
+{
+    private readonly PendingEnvelopes _pending = new();
+
+    // In the change tracker, not yet seen to be saved.
+    private readonly List<Envelope> _tracked = [];
+
+    // Saved inside a transaction that has not ended.
+    private readonly List<Envelope> _awaitingCommit = [];
+    private Guid _awaitedTransaction;
+
+    private IDbContextTransaction? _gate;
+    private bool _flushing;
+    private bool _commitIsEvident;
+    private bool _rowsWritten;
+    private long _savedFrom;
+
+    /// <summary>Which use of a pooled context this belongs to.</summary>
+    public int Lease { get; } = context.ContextId.Lease;
+
+    public IReadOnlyCollection<Envelope> Unsaved => [.. _tracked, .. _pending.Snapshot()];
+
+    public void Append(Envelope envelope) => _pending.Add(envelope);
+
+    public Task WithoutRetriesAsync(Func<Task> operation)
+        => new SingleAttemptStrategy(context).ExecuteAsync(operation, static (_, run, _) => RunAsync(run), null, CancellationToken.None);
+
+    public async Task BeginAsync(CancellationToken cancellationToken)
+    {
+        _pending.Reset();
+        _gate = await context.Database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellationToken).ConfigureAwait(false);
+    }
+
+    public DbCommand CreateCommand()
+    {
+        var command = context.Database.GetDbConnection().CreateCommand();
+        command.Transaction = _gate!.GetDbTransaction();
+        return command;
+    }
+
+    public async Task<bool> FlushAsync(CancellationToken cancellationToken)
+    {
+        _pending.Seal();
+        // A savepoint would cost two round trips and protect nothing: if this flush fails, everything is rolled back.
+        var savepoints = context.Database.AutoSavepointsEnabled;
+        context.Database.AutoSavepointsEnabled = false;
+        _flushing = true;
+        _rowsWritten = false;
+        try
+        {
+            await context.SaveChangesAsync(cancellationToken).ConfigureAwait(false);
+            return _rowsWritten;
+        }
+        finally
+        {
+            _flushing = false;
+            context.Database.AutoSavepointsEnabled = savepoints;
+        }
+    }
+
+    public async Task CommitAsync(CancellationToken cancellationToken)
+    {
+        await _gate!.CommitAsync(cancellationToken).ConfigureAwait(false);
+        await _gate.DisposeAsync().ConfigureAwait(false);
+        _gate = null;
+    }
+
+    public async Task RollbackAsync()
+    {
+        var gate = _gate;
+        _gate = null;
+        _pending.Reset();
+        _tracked.Clear();
+        _awaitingCommit.Clear();
+        context.ChangeTracker.Clear();
+        if (gate is null)
+            return;
+        try
+        {
+            await gate.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception exception) when (exception is DbException or InvalidOperationException or IOException or TimeoutException)
+        {
+            // The transaction is gone already, or the connection is: either way the server rolls it back.
+        }
+
+        await gate.DisposeAsync().ConfigureAwait(false);
+    }
+
+    /// <summary>SaveChanges begins: the pending envelopes go with it.</summary>
+    public void Saving()
+    {
+        if (_gate is not null && !_flushing)
+            return;
+
+        ForgetEndedTransaction();
+        foreach (var envelope in _pending.Take())
+        {
+            context.Add(envelope);
+            _tracked.Add(envelope);
+        }
+
+        if (_tracked.Count == 0)
+            return;
+
+        var database = context.Database;
+        if (database.AutoTransactionBehavior == AutoTransactionBehavior.Never && database.CurrentTransaction is null && Transaction.Current is null)
+        {
+            throw new OutboxBusException(
+                "A message was published into a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
+                + "Begin a transaction around SaveChanges, or set AutoTransactionBehavior to WhenNeeded.");
+        }
+
+        // Only then can nothing but EF Core itself decide about the commit: a raw BEGIN needs an open connection.
+        _commitIsEvident = database.CurrentTransaction is null
+            && database.GetEnlistedTransaction() is null
+            && Transaction.Current is null
+            && database.GetDbConnection().State == ConnectionState.Closed;
+        _savedFrom = time.GetTimestamp();
+    }
+
+    /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes.</summary>
+    public int Saved(int rows)
+    {
+        if (_gate is not null && !_flushing)
+            return 0;
+
+        _rowsWritten = rows > 0;
+        var saved = _tracked.ToList();
+        if (saved.Count == 0)
+            return 0;
+
+        _tracked.Clear();
+        if (context.Database.CurrentTransaction is { } transaction)
+        {
+            _awaitedTransaction = transaction.TransactionId;
+            _awaitingCommit.AddRange(saved);
+        }
+        else if (Transaction.Current is { } ambient)
+        {
+            Detach(saved);
+            var savedFrom = _savedFrom;
+            ambient.TransactionCompleted += (_, _) => handOff.Offer(saved, CommitCertainty.Unverified, savedFrom);
+        }
+        else
+        {
+            Detach(saved);
+            handOff.Offer(saved, _commitIsEvident ? CommitCertainty.Proven : CommitCertainty.Unverified, _savedFrom);
+        }
+
+        return saved.Count;
+    }
+
+    /// <summary>The context's transaction has committed.</summary>
+    public void Committed()
+    {
+        if (_awaitingCommit.Count == 0)
+            return;
+        var committed = _awaitingCommit.ToList();
+        _awaitingCommit.Clear();
+        Detach(committed);
+        // The gate's envelopes are written by its last flush: nothing can have rolled them back since.
+        handOff.Offer(committed, _gate is not null ? CommitCertainty.Proven : CommitCertainty.Unverified, _savedFrom);
+    }
+
+    /// <summary>The context's transaction has rolled back: its envelopes never existed.</summary>
+    public void RolledBack()
+    {
+        Detach(_awaitingCommit);
+        _awaitingCommit.Clear();
+    }
+
+    /// <summary>A transaction disposed without commit raises no event; notice it when the next save begins.</summary>
+    private void ForgetEndedTransaction()
+    {
+        if (_awaitingCommit.Count > 0 && context.Database.CurrentTransaction?.TransactionId != _awaitedTransaction)
+            RolledBack();
+    }
+
+    private void Detach(List<Envelope> envelopes)
+    {
+        foreach (var envelope in envelopes)
+            context.Entry(envelope).State = EntityState.Detached;
+    }
+
+    private static async Task<object?> RunAsync(Func<Task> operation)
+    {
+        await operation().ConfigureAwait(false);
+        return null;
+    }
+
+    /// <summary>
+    /// While it runs, a retrying execution strategy of the application stays out: a retry inside the transaction could
+    /// never succeed, and the message's own retry starts from a fresh scope.
+    /// </summary>
+    private sealed class SingleAttemptStrategy(DbContext context) : ExecutionStrategy(context, maxRetryCount: 0, maxRetryDelay: TimeSpan.Zero)
+    {
+        protected override bool ShouldRetryOn(Exception exception) => false;
+    }
+}

@@ -1,0 +1,75 @@
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore.Diagnostics;
+using OutboxBus.Diagnostics;
+
+namespace OutboxBus.EntityFrameworkCore.Publishing;
+
+/// <summary>Tells a DbContext's unit of work about saves, commits and rollbacks. Contexts that publish nothing have none and pay nothing.</summary>
+internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints faults) : SaveChangesInterceptor, IDbTransactionInterceptor
+{
+    public override InterceptionResult<int> SavingChanges(DbContextEventData eventData, InterceptionResult<int> result)
+    {
+        registry.Find(eventData.Context)?.Saving();
+        return result;
+    }
+
+    public override ValueTask<InterceptionResult<int>> SavingChangesAsync(DbContextEventData eventData, InterceptionResult<int> result, CancellationToken cancellationToken = default)
+        => new(SavingChanges(eventData, result));
+
+    public override int SavedChanges(SaveChangesCompletedEventData eventData, int result)
+    {
+        if (registry.Find(eventData.Context) is not { } unit)
+            return result;
+        if (eventData.Context!.Database.CurrentTransaction is null)
+            faults.Reach(FaultPoint.AfterCommit);
+        // The caller counts its own rows.
+        return result - unit.Saved(result);
+    }
+
+    public override async ValueTask<int> SavedChangesAsync(SaveChangesCompletedEventData eventData, int result, CancellationToken cancellationToken = default)
+    {
+        if (registry.Find(eventData.Context) is not { } unit)
+            return result;
+        if (eventData.Context!.Database.CurrentTransaction is null)
+            await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
+        return result - unit.Saved(result);
+    }
+
+    public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)
+    {
+        if (registry.Find(eventData.Context) is not null)
+            faults.Reach(FaultPoint.BeforeCommit);
+        return result;
+    }
+
+    public async ValueTask<InterceptionResult> TransactionCommittingAsync(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result, CancellationToken cancellationToken = default)
+    {
+        if (registry.Find(eventData.Context) is not null)
+            await faults.ReachAsync(FaultPoint.BeforeCommit, null).ConfigureAwait(false);
+        return result;
+    }
+
+    public void TransactionCommitted(DbTransaction transaction, TransactionEndEventData eventData)
+    {
+        if (registry.Find(eventData.Context) is not { } unit)
+            return;
+        faults.Reach(FaultPoint.AfterCommit);
+        unit.Committed();
+    }
+
+    public async Task TransactionCommittedAsync(DbTransaction transaction, TransactionEndEventData eventData, CancellationToken cancellationToken = default)
+    {
+        if (registry.Find(eventData.Context) is not { } unit)
+            return;
+        await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
+        unit.Committed();
+    }
+
+    public void TransactionRolledBack(DbTransaction transaction, TransactionEndEventData eventData) => registry.Find(eventData.Context)?.RolledBack();
+
+    public Task TransactionRolledBackAsync(DbTransaction transaction, TransactionEndEventData eventData, CancellationToken cancellationToken = default)
+    {
+        TransactionRolledBack(transaction, eventData);
+        return Task.CompletedTask;
+    }
+}

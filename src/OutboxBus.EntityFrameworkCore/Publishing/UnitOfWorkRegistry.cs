@@ -1,0 +1,23 @@
+using System.Runtime.CompilerServices;
+using Microsoft.EntityFrameworkCore;
+using OutboxBus.Delivery;
+
+namespace OutboxBus.EntityFrameworkCore.Publishing;
+
+/// <summary>Finds the unit of work of a DbContext instance; a pooled instance gets a new one for each use.</summary>
+internal sealed class UnitOfWorkRegistry(HandOff handOff, TimeProvider time)
+{
+    private readonly ConditionalWeakTable<DbContext, DbContextUnitOfWork> _units = [];
+
+    public DbContextUnitOfWork For(DbContext context)
+    {
+        if (Find(context) is { } unit)
+            return unit;
+        unit = new DbContextUnitOfWork(context, handOff, time);
+        _units.AddOrUpdate(context, unit);
+        return unit;
+    }
+
+    public DbContextUnitOfWork? Find(DbContext? context)
+        => context is not null && _units.TryGetValue(context, out var unit) && unit.Lease == context.ContextId.Lease ? unit : null;
+}

@@ -1,0 +1,32 @@
+namespace OutboxBus.Delivery;
+
+/// <summary>Decides when to claim next. Pure bookkeeping: no waiting, no I/O.</summary>
+internal sealed class ClaimPacing(DeliveryOptions options, TimeProvider time, Random random)
+{
+    // Due at once: a start may follow a crash, with rows waiting.
+    private long _nextClaim = long.MinValue;
+
+    public bool IsDue => time.GetTimestamp() >= _nextClaim;
+
+    public TimeSpan UntilDue => IsDue ? TimeSpan.Zero : time.GetElapsedTime(time.GetTimestamp(), _nextClaim);
+
+    /// <summary>A full batch means there is more: claim again at once; otherwise after the poll interval.</summary>
+    public void Claimed(int count, int limit) => _nextClaim = count >= limit ? long.MinValue : After(Jitter.Apply(options.PollInterval, random));
+
+    /// <summary>The database could not be asked.</summary>
+    public void Failed(TimeSpan pause) => _nextClaim = After(pause);
+
+    /// <summary>A row becomes due after <paramref name="delay"/>: do not wait longer than that.</summary>
+    public void Expect(TimeSpan delay) => _nextClaim = Math.Min(_nextClaim, After(delay));
+
+    private long After(TimeSpan delay) => time.GetTimestamp() + (long)(delay.TotalSeconds * time.TimestampFrequency);
+}
+
+/// <summary>Random variation that keeps instances from acting in step.</summary>
+internal static class Jitter
+{
+    private const double Share = 0.2;
+
+    /// <summary>The time, 20 % shorter to 20 % longer.</summary>
+    public static TimeSpan Apply(TimeSpan time, Random random) => time * (1 - Share + (2 * Share * random.NextDouble()));
+}

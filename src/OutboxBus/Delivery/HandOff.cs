@@ -1,0 +1,91 @@
+using System.Collections.Concurrent;
+
+namespace OutboxBus.Delivery;
+
+/// <summary>
+/// Just-committed envelopes on their way to delivery, in memory and bounded by count and bytes. What does not fit is
+/// left to its lease: nothing is lost, it is claimed later.
+/// </summary>
+internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp wakeUp)
+{
+    private readonly ConcurrentQueue<HandedOff> _queue = new();
+    private int _messages;
+    private long _bytes;
+    private volatile bool _closed;
+
+    public bool IsEmpty => _queue.IsEmpty;
+
+    public bool IsClosed => _closed;
+
+    /// <summary>Offers envelopes whose rows were inserted after <paramref name="savedFrom"/>, a timestamp of the process's clock.</summary>
+    public void Offer(IReadOnlyList<Envelope> envelopes, CommitCertainty certainty, long savedFrom)
+    {
+        if (_closed || envelopes.Count == 0)
+            return;
+
+        var ready = new List<LeasedEnvelope>(envelopes.Count);
+        var bytes = 0L;
+        foreach (var envelope in envelopes)
+        {
+            // A delayed row is not leased to this process: it is claimed when due.
+            if (envelope.DueAt is not null || envelope.VisibleAt <= envelope.CreatedAt)
+                continue;
+            bytes += envelope.Body.Length;
+            ready.Add(new LeasedEnvelope(envelope, AddLease(savedFrom, envelope.VisibleAt - envelope.CreatedAt)));
+        }
+
+        if (ready.Count == 0)
+            return;
+        var messagesNow = Interlocked.Add(ref _messages, ready.Count);
+        var bytesNow = Interlocked.Add(ref _bytes, bytes);
+        if (messagesNow > options.HandOffMessages || bytesNow > options.HandOffBytes)
+        {
+            Release(ready.Count, bytes);
+            return;
+        }
+
+        _queue.Enqueue(new HandedOff(ready, certainty, bytes));
+        wakeUp.Set();
+    }
+
+    public bool TryTake(out HandedOff handedOff)
+    {
+        if (!_queue.TryDequeue(out handedOff!))
+            return false;
+        Release(handedOff.Envelopes.Count, handedOff.Bytes);
+        return true;
+    }
+
+    /// <summary>Refuses further offers; what is queued can still be taken.</summary>
+    public void Close()
+    {
+        _closed = true;
+        wakeUp.Set();
+    }
+
+    private void Release(int messages, long bytes)
+    {
+        Interlocked.Add(ref _messages, -messages);
+        Interlocked.Add(ref _bytes, -bytes);
+    }
+
+    private long AddLease(long timestamp, TimeSpan lease) => timestamp + (long)(lease.TotalSeconds * time.TimestampFrequency);
+}
+
+/// <summary>How certain it is that envelopes handed off are committed.</summary>
+internal enum CommitCertainty
+{
+    /// <summary>The commit was seen to succeed.</summary>
+    Proven,
+
+    /// <summary>A commit was seen, but the rows may have been rolled back to a savepoint, or belong to a transaction still open: read before sending.</summary>
+    Unverified,
+}
+
+/// <summary>Envelopes of one commit.</summary>
+internal sealed record HandedOff(IReadOnlyList<LeasedEnvelope> Envelopes, CommitCertainty Certainty, long Bytes);
+
+/// <summary>An envelope this process may send until its lease ends.</summary>
+/// <param name="Envelope">The envelope.</param>
+/// <param name="LeaseEnds">A timestamp of the process's monotonic clock, never later than the lease in the row.</param>
+internal sealed record LeasedEnvelope(Envelope Envelope, long LeaseEnds);

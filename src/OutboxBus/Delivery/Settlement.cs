@@ -1,0 +1,79 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Logging;
+using OutboxBus.Diagnostics;
+using OutboxBus.Storage;
+
+namespace OutboxBus.Delivery;
+
+/// <summary>
+/// Writes verdicts to the database in batches, across commits. While the database is down the verdicts are kept, bounded
+/// by the queue, and written first when it is back: what was confirmed is never sent again by this process.
+/// </summary>
+internal sealed class Settlement(OutboxStore store, DeliveryOptions options, TimeProvider time, OutboxMetrics metrics, ILogger logger)
+{
+    private const int BatchSize = 1000;
+    private const int QueueSize = 10 * BatchSize;
+    private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1);
+
+    private readonly Channel<Verdict> _verdicts = Channel.CreateBounded<Verdict>(
+        new BoundedChannelOptions(QueueSize) { SingleReader = true });
+
+    /// <summary>Takes a verdict; waits while too many are unwritten, which slows sending down.</summary>
+    public ValueTask AddAsync(Verdict verdict, CancellationToken cancellationToken) => _verdicts.Writer.WriteAsync(verdict, cancellationToken);
+
+    /// <summary>No more verdicts will come.</summary>
+    public void Complete() => _verdicts.Writer.TryComplete();
+
+    /// <summary>Writes verdicts until <see cref="Complete"/> and the last one, or until aborted.</summary>
+    public async Task RunAsync(Action<IReadOnlyList<Verdict>> settled, CancellationToken abort)
+    {
+        while (await _verdicts.Reader.WaitToReadAsync(abort))
+        {
+            if (_verdicts.Reader.Count < BatchSize && options.SettleDelay > TimeSpan.Zero)
+                await Task.Delay(options.SettleDelay, time, abort);
+
+            var verdicts = new List<Verdict>();
+            while (verdicts.Count < BatchSize && _verdicts.Reader.TryRead(out var verdict))
+                verdicts.Add(verdict);
+
+            await WriteAsync(SettlementBatch.From(verdicts), abort);
+            settled(verdicts);
+        }
+    }
+
+    private async Task WriteAsync(SettlementBatch batch, CancellationToken abort)
+    {
+        for (var failures = 0; ; failures++)
+        {
+            try
+            {
+                await store.SettleAsync(batch, abort);
+                if (failures > 0)
+                    logger.DatabaseIsBack(store.DatabaseKey);
+                metrics.Settled(batch);
+                return;
+            }
+            catch (Exception exception) when (!abort.IsCancellationRequested)
+            {
+                // Each statement may be repeated: deletes by pair, updates and burials by fence.
+                if (failures == 0)
+                    logger.SettlementFailed(store.DatabaseKey, exception);
+                await Task.Delay(RetryPause, time, abort);
+            }
+        }
+    }
+}
+
+/// <summary>Verdicts sorted by what is to be done.</summary>
+internal sealed record SettlementBatch(IReadOnlyList<Envelope> Completed, IReadOnlyList<Rescheduling> Rescheduled, IReadOnlyList<Burial> Buried)
+{
+    public static SettlementBatch From(IReadOnlyList<Verdict> verdicts)
+    {
+        // In the order of ids, so that instances never wait for each other's rows in a circle.
+        var ordered = verdicts.OrderBy(verdict => verdict.Envelope.Id).ToList();
+        return new SettlementBatch(
+            [.. ordered.Where(verdict => verdict.Completed is not null).Select(verdict => verdict.Completed!)],
+            [.. ordered.Where(verdict => verdict.Rescheduled is not null).Select(verdict => verdict.Rescheduled!)],
+            [.. ordered.Where(verdict => verdict.Buried is not null).Select(verdict => verdict.Buried!)]);
+    }
+}

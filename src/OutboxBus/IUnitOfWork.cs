@@ -1,0 +1,48 @@
+using System.Data.Common;
+
+namespace OutboxBus;
+
+/// <summary>
+/// The caller's database transaction, as capture and the inbox see it: envelopes are appended to it, and inside a
+/// consumer OutboxBus itself begins, flushes and commits it.
+/// </summary>
+public interface IUnitOfWork
+{
+    /// <summary>Messages appended whose rows no flush has written yet.</summary>
+    IReadOnlyCollection<Envelope> Unsaved { get; }
+
+    /// <summary>Adds an envelope, to be written with the next flush. May be called by many threads at once.</summary>
+    /// <exception cref="OutboxBusException">The unit of work has been sealed.</exception>
+    void Append(Envelope envelope);
+
+    /// <summary>Runs an operation that owns the transaction, so that the database layer repeats no part of it on its own.</summary>
+    Task WithoutRetriesAsync(Func<Task> operation);
+
+    /// <summary>Begins a transaction at READ COMMITTED that only <see cref="CommitAsync"/> or <see cref="RollbackAsync"/> ends.</summary>
+    Task BeginAsync(CancellationToken cancellationToken);
+
+    /// <summary>A command on the transaction begun.</summary>
+    DbCommand CreateCommand();
+
+    /// <summary>
+    /// Seals the unit of work and writes what is pending, envelopes included; true when at least one row was written,
+    /// which proves that the transaction is alive.
+    /// </summary>
+    Task<bool> FlushAsync(CancellationToken cancellationToken);
+
+    /// <summary>Commits, then hands the envelopes to delivery.</summary>
+    Task CommitAsync(CancellationToken cancellationToken);
+
+    /// <summary>Ends the transaction without a trace and forgets what was pending. Does not throw.</summary>
+    Task RollbackAsync();
+}
+
+/// <summary>Finds the unit of work that the current service scope publishes into.</summary>
+public interface IUnitOfWorkSource
+{
+    /// <summary>The unit of work; resolved when first asked for, so that it may itself depend on what asks.</summary>
+    IUnitOfWork Current { get; }
+
+    /// <summary>The same, but null when nothing has asked for it in this scope.</summary>
+    IUnitOfWork? CurrentOrNone { get; }
+}

@@ -1,0 +1,130 @@
+namespace OutboxBus;
+
+/// <summary>The options of one bus and its outbox. Everything is validated when the host starts, all errors together.</summary>
+public sealed class OutboxBusOptions
+{
+    /// <summary>What may be captured, and what happens to messages that are never saved.</summary>
+    public PublishingOptions Publishing { get; } = new();
+
+    /// <summary>How stored messages are sent to the broker.</summary>
+    public DeliveryOptions Delivery { get; } = new();
+
+    /// <summary>How consumed messages are remembered.</summary>
+    public InboxOptions Inbox { get; } = new();
+
+    /// <summary>When the health check reports trouble.</summary>
+    public HealthOptions Health { get; } = new();
+}
+
+/// <summary>What may be captured, and what happens to messages that are never saved.</summary>
+public sealed class PublishingOptions
+{
+    /// <summary>The largest serialized body in bytes; default 262,144 (256 KiB), range 1 to 67,108,864 (64 MiB). Checked before the insert.</summary>
+    public int MaxBodyBytes { get; set; } = 256 * 1024;
+
+    /// <summary>The most bytes of headers and properties together, as stored; default 65,536 (64 KiB), range 1,024 to 1,048,576.</summary>
+    public int MaxHeaderBytes { get; set; } = 64 * 1024;
+
+    /// <summary>
+    /// What happens when a scope ends with messages that no <c>SaveChanges</c> has stored; default
+    /// <see cref="UnsavedMessages.Log"/>. They are counted in any case.
+    /// </summary>
+    public UnsavedMessages Unsaved { get; set; } = UnsavedMessages.Log;
+}
+
+/// <summary>What happens when a scope ends with messages that no <c>SaveChanges</c> has stored.</summary>
+public enum UnsavedMessages
+{
+    /// <summary>An error is logged.</summary>
+    Log,
+
+    /// <summary>An error is logged and disposing the scope throws; meant for tests and development.</summary>
+    Throw,
+
+    /// <summary>Nothing but the count.</summary>
+    Allow,
+}
+
+/// <summary>How stored messages are sent to the broker.</summary>
+public sealed class DeliveryOptions
+{
+    /// <summary>
+    /// Whether this process sends; default true. A process with delivery off stores its messages for others that use the
+    /// same database.
+    /// </summary>
+    public bool Enabled { get; set; } = true;
+
+    /// <summary>How often a refused message is tried before it becomes a dead letter; default 10, range 1 to 1,000. Outages cost no attempt.</summary>
+    public int MaxAttempts { get; set; } = 10;
+
+    /// <summary>The back-off after the first refusal; default 1 s, range 10 ms to 1 h. Doubles per attempt, with a jitter of 20 %.</summary>
+    public TimeSpan MinBackoff { get; set; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>The longest back-off; default 5 min, range <see cref="MinBackoff"/> to 1 day.</summary>
+    public TimeSpan MaxBackoff { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>How long a claim keeps other instances away; default 30 s, range 1 s to 1 h. Recovery from a crash takes this long.</summary>
+    public TimeSpan Lease { get; set; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long one send may take before its outcome counts as unknown; default 10 s, range 100 ms to half of <see cref="Lease"/>.</summary>
+    public TimeSpan SendTimeout { get; set; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How often the database is asked for messages that nobody handed over; default 1 s, range 10 ms to 5 min; jitter of 20 %.</summary>
+    public TimeSpan PollInterval { get; set; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How many messages one claim takes; default 500, range 1 to 1,000.</summary>
+    public int ClaimBatch { get; set; } = 500;
+
+    /// <summary>How many sends may be in flight at once; default 1,000, range 1 to 10,000.</summary>
+    public int MaxInFlight { get; set; } = 1000;
+
+    /// <summary>How many just-committed messages may wait in memory; default 10,000, range 0 to 1,000,000. The rest waits in the database.</summary>
+    public int HandOffMessages { get; set; } = 10_000;
+
+    /// <summary>How many body bytes of just-committed messages may wait in memory; default 67,108,864 (64 MiB), at least 0.</summary>
+    public long HandOffBytes { get; set; } = 64L * 1024 * 1024;
+
+    /// <summary>How long confirmed messages are gathered before they are deleted together; default 50 ms, range 0 to 1 s.</summary>
+    public TimeSpan SettleDelay { get; set; } = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>How long the first pause lasts after the broker failed; default 200 ms, range 10 ms to 1 min. Doubles per failed probe.</summary>
+    public TimeSpan MinOutagePause { get; set; } = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>The longest pause between probes of a broker that is down; default 5 s, range <see cref="MinOutagePause"/> to 10 min.</summary>
+    public TimeSpan MaxOutagePause { get; set; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long a stopping host waits for what is in flight; default 15 s, range 0 to 10 min. What is left is sent after the next start.</summary>
+    public TimeSpan StopTimeout { get; set; } = TimeSpan.FromSeconds(15);
+}
+
+/// <summary>How consumed messages are remembered.</summary>
+public sealed class InboxOptions
+{
+    /// <summary>How long a consumed message is remembered, and so how late a duplicate is recognised; default 7 days, range 1 min to 10 years.</summary>
+    public TimeSpan Retention { get; set; } = TimeSpan.FromDays(7);
+
+    /// <summary>How often records past retention are deleted; default 1 min, range 1 s to 1 day.</summary>
+    public TimeSpan PurgeInterval { get; set; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>How many records one purge statement deletes; default 1,000, range 1 to 10,000.</summary>
+    public int PurgeBatch { get; set; } = 1000;
+
+    /// <summary>
+    /// How long a copy of a message waits for another copy that is being handled; default 30 s, range 1 s to 10 min, in
+    /// whole seconds. After that the attempt fails and the broker's or the endpoint's retry decides.
+    /// </summary>
+    public TimeSpan DuplicateWait { get; set; } = TimeSpan.FromSeconds(30);
+}
+
+/// <summary>When the health check reports trouble.</summary>
+public sealed class HealthOptions
+{
+    /// <summary>The age of the oldest message due for sending beyond which the check is degraded; default 5 min, positive.</summary>
+    public TimeSpan MaxPendingAge { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>The number of messages due for sending beyond which the check is degraded; default 10,000, range 1 to 1,000,000.</summary>
+    public int MaxPending { get; set; } = 10_000;
+
+    /// <summary>The number of dead letters beyond which the check is degraded; default 0, range 0 to 1,000,000.</summary>
+    public int MaxDeadLetters { get; set; }
+}

@@ -1,0 +1,61 @@
+namespace OutboxBus.Publishing;
+
+/// <summary>Envelopes appended to a unit of work and not yet written; safe for parallel publishes.</summary>
+internal sealed class PendingEnvelopes
+{
+    private readonly Lock _lock = new();
+    private List<Envelope> _envelopes = [];
+    private int _nextSeq;
+    private bool _sealed;
+
+    public List<Envelope> Snapshot()
+    {
+        lock (_lock)
+            return [.. _envelopes];
+    }
+
+    public void Add(Envelope envelope)
+    {
+        lock (_lock)
+        {
+            if (_sealed)
+            {
+                throw new OutboxBusException(
+                    $"A message of type {envelope.MessageType} was published after its unit of work had been sealed, and would be lost. "
+                    + "Publish before the handler returns, and await every publish.");
+            }
+
+            envelope.Seq = _nextSeq++;
+            _envelopes.Add(envelope);
+        }
+    }
+
+    /// <summary>Takes what is there; what is appended later is for the next flush.</summary>
+    public List<Envelope> Take()
+    {
+        lock (_lock)
+        {
+            var taken = _envelopes;
+            _envelopes = [];
+            return taken;
+        }
+    }
+
+    /// <summary>From now on an append is an error: the last flush is at hand.</summary>
+    public void Seal()
+    {
+        lock (_lock)
+            _sealed = true;
+    }
+
+    /// <summary>Forgets everything; appends are welcome again.</summary>
+    public void Reset()
+    {
+        lock (_lock)
+        {
+            _envelopes = [];
+            _nextSeq = 0;
+            _sealed = false;
+        }
+    }
+}

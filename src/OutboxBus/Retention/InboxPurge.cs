@@ -1,0 +1,44 @@
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using OutboxBus.Diagnostics;
+using OutboxBus.Storage;
+
+namespace OutboxBus.Retention;
+
+/// <summary>Deletes inbox records past retention in small batches, each a transaction of its own, under load too.</summary>
+internal sealed class InboxPurge(IOutboxDatabase database, InboxOptions options, TimeProvider time, ILogger<InboxPurge> logger) : BackgroundService
+{
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        var store = new OutboxStore(database);
+        using var timer = new PeriodicTimer(options.PurgeInterval, time);
+        try
+        {
+            while (await timer.WaitForNextTickAsync(stoppingToken))
+                await PurgeAsync(store, stoppingToken);
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The host stops; what is left is purged after the next start.
+        }
+    }
+
+    internal async Task PurgeAsync(OutboxStore store, CancellationToken cancellationToken)
+    {
+        try
+        {
+            int deleted;
+            do
+            {
+                deleted = await store.PurgeInboxAsync(options.Retention, options.PurgeBatch, cancellationToken);
+                if (deleted > 0)
+                    logger.Purged(deleted, store.DatabaseKey);
+            }
+            while (deleted == options.PurgeBatch);
+        }
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            logger.PurgeFailed(store.DatabaseKey, exception);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+using System.Data.Common;
+using OutboxBus.Delivery;
+
+namespace OutboxBus.Storage;
+
+/// <summary>Runs a dialect's statements, each on a connection of its own.</summary>
+internal sealed class OutboxStore(IOutboxDatabase database)
+{
+    public string DatabaseKey => database.Key;
+
+    private SqlDialect Dialect => database.Dialect;
+
+    /// <summary>Claims due envelopes and returns them in the order of their ids.</summary>
+    public async Task<IReadOnlyList<Envelope>> ClaimAsync(string bus, int limit, TimeSpan lease, CancellationToken cancellationToken)
+    {
+        var claimed = await QueryAsync(
+            command => Dialect.Claim(command, bus, limit, lease),
+            reader => EnvelopeReader.Read(reader, Dialect),
+            cancellationToken);
+        claimed.Sort((left, right) => left.Id.CompareTo(right.Id));
+        return claimed;
+    }
+
+    /// <summary>Those of the envelopes that are committed and still as they were inserted.</summary>
+    public async Task<IReadOnlyList<Envelope>> VerifyAsync(IReadOnlyList<Envelope> envelopes, CancellationToken cancellationToken)
+    {
+        var stored = await QueryAsync(
+            command => Dialect.Verify(command, envelopes),
+            reader => (Id: reader.GetInt64(0), MessageId: reader.GetGuid(1), VisibleAt: Dialect.ReadTime(reader, 2)),
+            cancellationToken);
+        var found = stored.ToHashSet();
+        return [.. envelopes.Where(envelope => found.Contains((envelope.Id, envelope.MessageId, envelope.VisibleAt)))];
+    }
+
+    public async Task SettleAsync(SettlementBatch batch, CancellationToken cancellationToken)
+    {
+        await using var lease = await database.OpenAsync(cancellationToken);
+        var connection = lease.Connection;
+        if (batch.Completed.Count > 0)
+            await ExecuteAsync(connection, null, command => Dialect.Complete(command, batch.Completed), cancellationToken);
+        if (batch.Rescheduled.Count > 0)
+            await ExecuteAsync(connection, null, command => Dialect.Reschedule(command, batch.Rescheduled), cancellationToken);
+        foreach (var burial in batch.Buried)
+        {
+            await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
+            await ExecuteAsync(connection, transaction, command => Dialect.Bury(command, burial), cancellationToken);
+            await transaction.CommitAsync(cancellationToken);
+        }
+    }
+
+    public async Task<bool> IsConsumedAsync(InboxKey key, CancellationToken cancellationToken)
+    {
+        var rows = await QueryAsync(command => Dialect.FindConsumed(command, key), static _ => true, cancellationToken);
+        return rows.Count > 0;
+    }
+
+    /// <summary>Deletes one batch of inbox records past retention and returns how many.</summary>
+    public async Task<int> PurgeInboxAsync(TimeSpan retention, int limit, CancellationToken cancellationToken)
+    {
+        await using var lease = await database.OpenAsync(cancellationToken);
+        return await ExecuteAsync(lease.Connection, null, command => Dialect.PurgeInbox(command, retention, limit), cancellationToken);
+    }
+
+    public async Task<OutboxStatus> StatusAsync(string bus, int countLimit, CancellationToken cancellationToken)
+    {
+        var rows = await QueryAsync(
+            command => Dialect.Status(command, bus, countLimit),
+            reader => new OutboxStatus(
+                reader.GetInt64(0),
+                reader.IsDBNull(1) ? null : TimeSpan.FromSeconds(Math.Max(0, reader.GetDouble(1))),
+                reader.GetInt64(2)),
+            cancellationToken);
+        return rows[0];
+    }
+
+    /// <summary>Checks that every table and column exists.</summary>
+    /// <exception cref="OutboxBusException">One is missing; the message names the remedy.</exception>
+    public async Task CheckSchemaAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var lease = await database.OpenAsync(cancellationToken);
+            await ExecuteAsync(lease.Connection, null, Dialect.CheckSchema, cancellationToken);
+        }
+        catch (Exception exception) when (Classify(exception) == DatabaseError.MissingSchema)
+        {
+            throw new OutboxBusException(
+                $"The OutboxBus tables are missing or incomplete in the {Dialect.Engine} database of {database.Key}: {exception.Message} "
+                + "Remedy: check that OnModelCreating calls modelBuilder.AddOutboxBus(Database), then add and apply a migration "
+                + "(dotnet ef migrations add AddOutboxBus; dotnet ef database update), or run the script that the dialect's CreateScript returns.",
+                exception);
+        }
+    }
+
+    /// <summary>What an error means; EF Core and other layers wrap the driver's exception.</summary>
+    public DatabaseError Classify(Exception exception)
+    {
+        for (var current = exception; current is not null; current = current.InnerException)
+        {
+            var error = Dialect.Classify(current);
+            if (error != DatabaseError.Other)
+                return error;
+        }
+
+        return DatabaseError.Other;
+    }
+
+    private async Task<List<T>> QueryAsync<T>(Action<DbCommand> bind, Func<DbDataReader, T> read, CancellationToken cancellationToken)
+    {
+        await using var lease = await database.OpenAsync(cancellationToken);
+        await using var command = lease.Connection.CreateCommand();
+        bind(command);
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+        var rows = new List<T>();
+        while (await reader.ReadAsync(cancellationToken))
+            rows.Add(read(reader));
+        return rows;
+    }
+
+    private static async Task<int> ExecuteAsync(DbConnection connection, DbTransaction? transaction, Action<DbCommand> bind, CancellationToken cancellationToken)
+    {
+        await using var command = connection.CreateCommand();
+        command.Transaction = transaction;
+        bind(command);
+        return await command.ExecuteNonQueryAsync(cancellationToken);
+    }
+}
+
+/// <summary>How an outbox stands. Counts stop at the limit that was asked for.</summary>
+/// <param name="Pending">The envelopes due for sending.</param>
+/// <param name="OldestPending">The time since the oldest of them became due; null: there is none.</param>
+/// <param name="DeadLetters">The envelopes given up.</param>
+internal sealed record OutboxStatus(long Pending, TimeSpan? OldestPending, long DeadLetters);

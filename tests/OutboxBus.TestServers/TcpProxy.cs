@@ -1,0 +1,147 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
+
+namespace OutboxBus.TestServers;
+
+// Stands between a client and a server and breaks the connection on demand.
+public sealed class TcpProxy : IAsyncDisposable
+{
+    private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+    private readonly ConcurrentDictionary<Socket, byte> _sockets = new();
+    private readonly string _host;
+    private readonly int _port;
+    private readonly Task _accepting;
+    private volatile TaskCompletionSource _flowing = Open();
+    private volatile bool _refuse;
+    private long _bytesToServer;
+    private long _bytesToClient;
+    private int _connections;
+
+    public TcpProxy(string host, int port)
+    {
+        (_host, _port) = (host, port);
+        _listener.Start();
+        Port = ((IPEndPoint)_listener.LocalEndpoint).Port;
+        _accepting = AcceptAsync();
+    }
+
+    public int Port { get; }
+
+    // Accepts new connections and closes them at once. Open connections go on.
+    public bool Refuse { get => _refuse; set => _refuse = value; }
+
+    public long BytesToServer => Interlocked.Read(ref _bytesToServer);
+
+    public long BytesToClient => Interlocked.Read(ref _bytesToClient);
+
+    // Forwarded so far, closed ones included.
+    public int Connections => Volatile.Read(ref _connections);
+
+    // Closes all connections with a reset, as a dying peer does.
+    public void Cut()
+    {
+        foreach (var socket in _sockets.Keys)
+            Reset(socket);
+    }
+
+    // Connections stay open, also new ones, but nothing passes in either direction.
+    public void Freeze()
+    {
+        if (_flowing.Task.IsCompleted)
+            _flowing = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+
+    public void Thaw() => _flowing.TrySetResult();
+
+    public async ValueTask DisposeAsync()
+    {
+        _listener.Dispose();
+        Refuse = true;
+        Cut();
+        Thaw();
+        await _accepting;
+    }
+
+    private static TaskCompletionSource Open()
+    {
+        var source = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        source.SetResult();
+        return source;
+    }
+
+    private async Task AcceptAsync()
+    {
+        try
+        {
+            while (true)
+            {
+                var client = await _listener.AcceptSocketAsync();
+                if (Refuse)
+                    Reset(client);
+                else
+                    _ = ForwardAsync(client);
+            }
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // The listener was closed.
+        }
+    }
+
+    private async Task ForwardAsync(Socket client)
+    {
+        var server = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        client.NoDelay = true;
+        _sockets[client] = _sockets[server] = 0;
+        try
+        {
+            await server.ConnectAsync(_host, _port);
+            Interlocked.Increment(ref _connections);
+            await Task.WhenAll(
+                PumpAsync(client, server, count => Interlocked.Add(ref _bytesToServer, count)),
+                PumpAsync(server, client, count => Interlocked.Add(ref _bytesToClient, count)));
+            Forget(client).Dispose();
+            Forget(server).Dispose();
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            Reset(client);
+            Reset(server);
+        }
+    }
+
+    private async Task PumpAsync(Socket from, Socket to, Action<int> count)
+    {
+        var buffer = new byte[16 * 1024];
+        try
+        {
+            while (true)
+            {
+                var received = await from.ReceiveAsync(buffer);
+                await _flowing.Task;
+                if (received == 0)
+                    break;
+                count(received);
+                for (var sent = 0; sent < received;)
+                    sent += await to.SendAsync(buffer.AsMemory(sent, received - sent));
+            }
+
+            to.Shutdown(SocketShutdown.Send);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // Wakes the other direction, which may be waiting for bytes that will not come.
+            Reset(from);
+            Reset(to);
+        }
+    }
+
+    private Socket Forget(Socket socket)
+    {
+        _sockets.TryRemove(socket, out _);
+        return socket;
+    }
+
+    private void Reset(Socket socket) => Forget(socket).Close(timeout: 0);
+}
