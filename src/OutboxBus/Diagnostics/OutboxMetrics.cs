@@ -31,9 +31,10 @@ internal sealed class OutboxMetrics : IDisposable
     private readonly Histogram<double> _latency;
     private OutboxStatus? _status;
 
-    public OutboxMetrics(IMeterFactory meters, string bus)
+    public OutboxMetrics(IMeterFactory? meters, string bus)
     {
-        _meter = meters.Create(OutboxBusTelemetry.Name);
+        // Hosts have a factory; a bare service collection may not.
+        _meter = meters?.Create(OutboxBusTelemetry.Name) ?? new Meter(OutboxBusTelemetry.Name);
         _bus = new("outboxbus.bus", bus);
         _captured = _meter.CreateCounter<long>("outboxbus.captured", "{message}", "Messages taken into a unit of work.");
         _unsaved = _meter.CreateCounter<long>("outboxbus.unsaved", "{message}", "Captured messages whose scope ended before they were saved.");

@@ -1,0 +1,93 @@
+using System.Collections.Concurrent;
+using MassTransit;
+using MassTransit.Context;
+using MassTransit.Middleware;
+using MassTransit.Middleware.Outbox;
+using OutboxBus.MassTransit.Publishing;
+
+namespace OutboxBus.MassTransit.Consuming;
+
+/// <summary>
+/// The consume context inside the inbox: what is published, sent or answered goes into the consumer's transaction, and
+/// what MassTransit would report of success or failure waits until that transaction has ended.
+/// </summary>
+internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<TMessage>
+    where TMessage : class
+{
+    private readonly ConcurrentQueue<Func<Task>> _consumed = new();
+    private readonly ConcurrentQueue<Func<Task>> _faulted = new();
+    private readonly EnvelopeCapture _sends;
+
+    public InboxConsumeContext(ConsumeContext<TMessage> context, OutboxConsumeOptions options, IServiceProvider services)
+        : base(context, options, services)
+    {
+        _sends = new EnvelopeCapture(services, isPublish: false);
+        // One capture each, as a send context does not say whether it is a publish.
+        var receive = new CapturingReceiveContext(context.ReceiveContext, new EnvelopeCapture(services, isPublish: true), _sends);
+        ReceiveContext = receive;
+        PublishEndpointProvider = receive.PublishEndpointProvider;
+    }
+
+    // MassTransit's own inbox protocol, which is not used here.
+    public override bool ContinueProcessing { get; set; }
+
+    public override bool IsMessageConsumed => false;
+
+    public override bool IsOutboxDelivered => false;
+
+    public override int ReceiveCount => 1;
+
+    public override long? LastSequenceNumber => null;
+
+    public override Task AddSend<T>(SendContext<T> context) => _sends.AddSend(context);
+
+    public override Task NotifyConsumed<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType)
+    {
+        _consumed.Enqueue(() => CapturedContext.NotifyConsumed(Outer(context), duration, consumerType));
+        return Task.CompletedTask;
+    }
+
+    public override Task NotifyFaulted<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType, Exception exception)
+    {
+        _faulted.Enqueue(() => CapturedContext.NotifyFaulted(Outer(context), duration, consumerType, exception));
+        return Task.CompletedTask;
+    }
+
+    /// <summary>The transaction has committed: report the successes.</summary>
+    public Task ReportConsumedAsync() => ReportAsync(_consumed);
+
+    /// <summary>The transaction has rolled back: report the failure once, whoever noticed it.</summary>
+    public async Task ReportFaultedAsync(TimeSpan duration, string consumerType, Exception exception)
+    {
+        if (_faulted.IsEmpty)
+            await CapturedContext.NotifyFaulted((ConsumeContext<TMessage>)CapturedContext, duration, consumerType, exception).ConfigureAwait(false);
+        else
+            await ReportAsync(_faulted).ConfigureAwait(false);
+    }
+
+    public override Task SetConsumed() => Task.CompletedTask;
+
+    public override Task SetDelivered() => Task.CompletedTask;
+
+    public override Task<List<OutboxMessageContext>> LoadOutboxMessages() => Task.FromResult(new List<OutboxMessageContext>());
+
+    public override Task NotifyOutboxMessageDelivered(OutboxMessageContext message) => Task.CompletedTask;
+
+    public override Task RemoveOutboxMessages() => Task.CompletedTask;
+
+    private ConsumeContext<T> Outer<T>(ConsumeContext<T> context)
+        where T : class => ReferenceEquals(context, this) ? (ConsumeContext<T>)CapturedContext : context;
+
+    private static async Task ReportAsync(ConcurrentQueue<Func<Task>> reports)
+    {
+        while (reports.TryDequeue(out var report))
+            await report().ConfigureAwait(false);
+    }
+
+    private sealed class CapturingReceiveContext(ReceiveContext context, OutboxSendContext publishes, OutboxSendContext sends) : ReceiveContextProxy(context)
+    {
+        public override IPublishEndpointProvider PublishEndpointProvider { get; } = new OutboxPublishEndpointProvider(publishes, context.PublishEndpointProvider);
+
+        public override ISendEndpointProvider SendEndpointProvider { get; } = new OutboxSendEndpointProvider(sends, context.SendEndpointProvider);
+    }
+}

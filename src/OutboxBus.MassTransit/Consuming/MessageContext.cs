@@ -1,0 +1,26 @@
+using MassTransit;
+using OutboxBus.MassTransit.Publishing;
+
+namespace OutboxBus.MassTransit.Consuming;
+
+/// <summary>The handler's view of a consume context.</summary>
+internal sealed class MessageContext(ConsumeContext context) : OutboxContext(context, context), IMessageContext
+{
+    private Dictionary<string, object?>? _headers;
+
+    // The inbox has refused messages without an id.
+    public Guid MessageId => context.MessageId!.Value;
+
+    public Guid? CorrelationId => context.CorrelationId;
+
+    public IReadOnlyDictionary<string, object?> Headers => _headers ??= context.Headers.GetAll().ToDictionary(header => header.Key, header => (object?)header.Value);
+
+    public int Attempt => context.GetRetryAttempt() + 1;
+
+    public Task Respond<T>(T message, CancellationToken cancellationToken = default)
+        where T : class
+    {
+        ArgumentNullException.ThrowIfNull(message);
+        return context.RespondAsync(message);
+    }
+}

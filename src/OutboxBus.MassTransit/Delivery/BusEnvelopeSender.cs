@@ -1,0 +1,113 @@
+using System.Diagnostics;
+using System.Net.Mime;
+using System.Text.Json;
+using MassTransit;
+using MassTransit.Logging;
+using MassTransit.Serialization;
+using OutboxBus.Diagnostics;
+using OutboxBus.MassTransit.Storage;
+
+namespace OutboxBus.MassTransit.Delivery;
+
+/// <summary>Sends envelopes over whatever transport the bus has: the stored bytes, through the endpoint the original would have used.</summary>
+internal sealed class BusEnvelopeSender(IBus bus, MessageTypes types, TimeProvider time) : IEnvelopeSender
+{
+    // The message object is never serialized: the body is copied. MassTransit's own marker for that.
+    private static readonly SerializedMessageBody Marker = new();
+
+    public async Task<SendOutcome> SendAsync(Envelope envelope, CancellationToken cancellationToken)
+    {
+        EnvelopePipe pipe;
+        try
+        {
+            pipe = new EnvelopePipe(envelope, time);
+        }
+        catch (Exception exception) when (exception is JsonException or FormatException or UriFormatException or OverflowException or KeyNotFoundException or InvalidOperationException)
+        {
+            return SendOutcome.Corrupt(exception);
+        }
+
+        using var activity = StartActivity(envelope, pipe);
+        // The transport's own span continues the trace of the publisher, not this one.
+        Activity.Current = null;
+        try
+        {
+            var found = envelope.Destination is { } destination
+                ? bus.GetSendEndpoint(new Uri(destination))
+                : types.FindPublishEndpoint(envelope.MessageType, bus);
+            if (found is null)
+                return SendOutcome.UnknownType(new OutboxBusException($"The message type {envelope.MessageType} is not known to this process."));
+            var endpoint = await found.ConfigureAwait(false);
+            await endpoint.Send(Marker, (IPipe<SendContext>)pipe, cancellationToken).ConfigureAwait(false);
+            return SendOutcome.Confirmed;
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            throw;
+        }
+        catch (Exception exception)
+        {
+            activity?.SetStatus(ActivityStatusCode.Error, exception.GetType().Name);
+            return TransportErrors.Classify(exception);
+        }
+    }
+
+    /// <summary>A span that links to the publisher's: a message may leave hours later, and a parent kept open that long helps nobody.</summary>
+    private static Activity? StartActivity(Envelope envelope, EnvelopePipe pipe)
+    {
+        if (!OutboxBusTelemetry.Activities.HasListeners())
+            return null;
+        ActivityLink[] links = ActivityContext.TryParse(pipe.TraceParent, null, out var publisher) ? [new ActivityLink(publisher)] : [];
+        return OutboxBusTelemetry.Activities.StartActivity(
+            "outboxbus deliver",
+            ActivityKind.Producer,
+            parentContext: default,
+            tags:
+            [
+                new("messaging.system", "outboxbus"),
+                new("messaging.operation.name", "deliver"),
+                new("messaging.operation.type", "send"),
+                new("messaging.message.id", envelope.MessageId.ToString()),
+                new("outboxbus.message_type", envelope.MessageType),
+                new("outboxbus.attempt", envelope.Attempts + 1),
+            ],
+            links: links);
+    }
+
+    /// <summary>Makes a send context look as it did when the message was captured.</summary>
+    private sealed class EnvelopePipe : IPipe<SendContext>
+    {
+        private readonly Envelope _envelope;
+        private readonly TimeProvider _time;
+        private readonly StoredProperties _properties;
+        private readonly Dictionary<string, object> _headers;
+        private readonly CopyBodySerializer _serializer;
+
+        public EnvelopePipe(Envelope envelope, TimeProvider time)
+        {
+            _envelope = envelope;
+            _time = time;
+            _properties = StoredProperties.Parse(envelope.Properties);
+            _headers = StoredHeaders.Parse(envelope.Headers);
+            _serializer = new CopyBodySerializer(new ContentType(envelope.ContentType), new BytesMessageBody(envelope.Body));
+        }
+
+        public string? TraceParent => _headers.TryGetValue(DiagnosticHeaders.ActivityId, out var value) ? value as string : null;
+
+        public Task Send(SendContext context)
+        {
+            context.MessageId = _envelope.MessageId;
+            _properties.ApplyTo(context);
+            foreach (var (name, value) in _headers)
+                context.Headers.Set(name, value);
+            if (_envelope.ExpiresAt is { } expiresAt)
+                context.TimeToLive = Positive(expiresAt - _time.GetUtcNow().UtcDateTime);
+            context.Serializer = _serializer;
+            return Task.CompletedTask;
+        }
+
+        public void Probe(ProbeContext context) => context.CreateFilterScope("outboxbus-envelope");
+
+        private static TimeSpan Positive(TimeSpan time) => time > TimeSpan.Zero ? time : TimeSpan.FromMilliseconds(1);
+    }
+}

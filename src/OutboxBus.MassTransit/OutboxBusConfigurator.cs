@@ -1,0 +1,149 @@
+using System.Reflection;
+using MassTransit;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using OutboxBus.MassTransit.Consuming;
+
+namespace OutboxBus.MassTransit;
+
+/// <summary>Describes a new application's bus: its database, its transport, its handlers.</summary>
+public sealed class OutboxBusConfigurator
+{
+    private readonly OutboxStoreConfigurator _store = new();
+    private readonly List<(Type Handler, HandlerOptions Options)> _handlers = [];
+    private readonly List<Action<IBusRegistrationConfigurator>> _masstransit = [];
+    private Action<IBusRegistrationConfigurator>? _outbox;
+    private Action<IBusRegistrationConfigurator>? _transport;
+
+    /// <summary>Keeps the outbox and the inbox in the database of a DbContext.</summary>
+    /// <param name="configure">Chooses the database engine, such as <c>store => store.UsePostgreSql()</c>.</param>
+    public OutboxBusConfigurator UseEntityFrameworkCore<TDbContext>(Action<OutboxStoreConfigurator> configure)
+        where TDbContext : DbContext
+    {
+        ArgumentNullException.ThrowIfNull(configure);
+        if (_outbox is not null)
+            throw new OutboxBusException("UseEntityFrameworkCore was called twice for one bus; keep one call.");
+        configure(_store);
+        _outbox = bus => OutboxBusServices.Add<TDbContext>(bus, _store);
+        return this;
+    }
+
+    /// <summary>Uses MassTransit's in-memory transport: for tests and examples, as messages in it die with the process.</summary>
+    public OutboxBusConfigurator UseInMemory(Action<IInMemoryBusFactoryConfigurator>? configure = null) => UseTransport(bus => bus.UsingInMemory((context, transport) =>
+    {
+        configure?.Invoke(transport);
+        transport.ConfigureEndpoints(context);
+    }));
+
+    /// <summary>Uses any MassTransit transport; the callback must call <c>ConfigureEndpoints</c>. The transport packages offer shorter methods.</summary>
+    /// <param name="configure">Such as <c>bus => bus.UsingAmazonSqs(...)</c>.</param>
+    public OutboxBusConfigurator UseTransport(Action<IBusRegistrationConfigurator> configure)
+    {
+        ArgumentNullException.ThrowIfNull(configure);
+        if (_transport is not null)
+            throw new OutboxBusException("Two transports were chosen for one bus; keep one Use... call.");
+        _transport = configure;
+        return this;
+    }
+
+    /// <summary>Adds every <see cref="IMessageHandler{T}"/> of an assembly, each with its own endpoint.</summary>
+    /// <exception cref="OutboxBusException">The assembly has no handler.</exception>
+    public OutboxBusConfigurator AddHandlers(Assembly assembly, Action<Type, HandlerOptions>? configure = null)
+    {
+        ArgumentNullException.ThrowIfNull(assembly);
+        var handlers = assembly.GetTypes().Where(type => type is { IsAbstract: false, IsGenericTypeDefinition: false } && HandlerTypes.MessagesOf(type).Count > 0).ToList();
+        if (handlers.Count == 0)
+            throw new OutboxBusException($"The assembly {assembly.GetName().Name} has no class that implements IMessageHandler<T>.");
+        foreach (var handler in handlers)
+            Add(handler, options => configure?.Invoke(handler, options));
+        return this;
+    }
+
+    /// <summary>Adds one handler; given again, replaces its options.</summary>
+    /// <exception cref="OutboxBusException">The class implements no <see cref="IMessageHandler{T}"/>, or an option is wrong.</exception>
+    public OutboxBusConfigurator AddHandler<THandler>(Action<HandlerOptions>? configure = null)
+        where THandler : class
+    {
+        if (HandlerTypes.MessagesOf(typeof(THandler)).Count == 0)
+            throw new OutboxBusException($"{typeof(THandler)} implements no IMessageHandler<T>.");
+        Add(typeof(THandler), configure);
+        return this;
+    }
+
+    /// <summary>Tunes capture.</summary>
+    public OutboxBusConfigurator Publishing(Action<PublishingOptions> configure) => Tune(() => _store.Publishing(configure));
+
+    /// <summary>Tunes delivery.</summary>
+    public OutboxBusConfigurator Delivery(Action<DeliveryOptions> configure) => Tune(() => _store.Delivery(configure));
+
+    /// <summary>Tunes the inbox.</summary>
+    public OutboxBusConfigurator Inbox(Action<InboxOptions> configure) => Tune(() => _store.Inbox(configure));
+
+    /// <summary>Tunes the health check.</summary>
+    public OutboxBusConfigurator Health(Action<HealthOptions> configure) => Tune(() => _store.Health(configure));
+
+    /// <summary>Anything else MassTransit can do: consumers, request clients, formatters.</summary>
+    public OutboxBusConfigurator MassTransit(Action<IBusRegistrationConfigurator> configure)
+    {
+        ArgumentNullException.ThrowIfNull(configure);
+        _masstransit.Add(configure);
+        return this;
+    }
+
+    internal void Apply(IBusRegistrationConfigurator bus)
+    {
+        var errors = new List<string>();
+        if (_outbox is null)
+            errors.Add("no database was chosen: call bus.UseEntityFrameworkCore<TDbContext>(store => store.Use...())");
+        if (_transport is null)
+            errors.Add("no transport was chosen: call bus.UseRabbitMq(...), bus.UseInMemory() or bus.UseTransport(...)");
+        if (errors.Count > 0)
+            throw new OutboxBusException($"AddOutboxBus is incomplete: {string.Join("; ", errors)}.");
+
+        bus.SetKebabCaseEndpointNameFormatter();
+        _outbox!(bus);
+        foreach (var (handler, options) in _handlers)
+            Register(bus, handler, options);
+        foreach (var configure in _masstransit)
+            configure(bus);
+        bus.AddConfigureEndpointsCallback(ConfigureRetries);
+        _transport!(bus);
+    }
+
+    private static void Register(IBusRegistrationConfigurator bus, Type handler, HandlerOptions options)
+    {
+        bus.TryAddScoped(handler);
+        foreach (var message in HandlerTypes.MessagesOf(handler))
+        {
+            bus.AddConsumer(HandlerTypes.ConsumerOf(handler, message)).Endpoint(endpoint =>
+            {
+                endpoint.Name = options.EndpointName!;
+                endpoint.ConcurrentMessageLimit = options.ConcurrencyLimit;
+                endpoint.PrefetchCount = options.PrefetchCount;
+            });
+        }
+    }
+
+    private void ConfigureRetries(string name, IReceiveEndpointConfigurator endpoint)
+    {
+        var options = _handlers.Where(handler => handler.Options.EndpointName == name).Select(handler => handler.Options).FirstOrDefault();
+        if (options?.RetryDelays is { Count: > 0 } delays)
+            endpoint.UseMessageRetry(retry => retry.Intervals([.. delays]));
+    }
+
+    private void Add(Type handler, Action<HandlerOptions>? configure)
+    {
+        var options = new HandlerOptions();
+        configure?.Invoke(options);
+        options.Validate(handler);
+        options.EndpointName ??= HandlerTypes.EndpointName(handler);
+        _handlers.RemoveAll(added => added.Handler == handler);
+        _handlers.Add((handler, options));
+    }
+
+    private OutboxBusConfigurator Tune(Action tune)
+    {
+        tune();
+        return this;
+    }
+}

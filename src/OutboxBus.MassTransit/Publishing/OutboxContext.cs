@@ -1,0 +1,110 @@
+using MassTransit;
+
+namespace OutboxBus.MassTransit.Publishing;
+
+/// <summary>The user's way in: plain publishes and sends on the scope's captured endpoints.</summary>
+internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints) : IOutboxContext
+{
+    public Task Publish<T>(T message, PublishOptions? options = null, CancellationToken cancellationToken = default)
+        where T : class
+    {
+        ArgumentNullException.ThrowIfNull(message);
+        options?.Validate();
+        return options is null
+            ? publishEndpoint.Publish(message, cancellationToken)
+            : publishEndpoint.Publish(message, (IPipe<PublishContext>)new MessageOptionsPipe(options), cancellationToken);
+    }
+
+    public Task Publish(object message, Type messageType, PublishOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(message);
+        ArgumentNullException.ThrowIfNull(messageType);
+        if (!messageType.IsInstanceOfType(message))
+            throw new ArgumentException($"The message is a {message.GetType()}, which is not a {messageType}.", nameof(message));
+        options?.Validate();
+        return options is null
+            ? publishEndpoint.Publish(message, messageType, cancellationToken)
+            : publishEndpoint.Publish(message, messageType, new MessageOptionsPipe(options), cancellationToken);
+    }
+
+    public async Task Send<T>(string destination, T message, SendOptions? options = null, CancellationToken cancellationToken = default)
+        where T : class
+    {
+        ArgumentNullException.ThrowIfNull(message);
+        options?.Validate();
+        var endpoint = await GetEndpointAsync(destination).ConfigureAwait(false);
+        await (options is null
+            ? endpoint.Send(message, cancellationToken)
+            : endpoint.Send(message, (IPipe<SendContext>)new MessageOptionsPipe(options), cancellationToken)).ConfigureAwait(false);
+    }
+
+    private async Task<ISendEndpoint> GetEndpointAsync(string destination)
+    {
+        var address = Destination.Parse(destination);
+        try
+        {
+            return await sendEndpoints.GetSendEndpoint(address).ConfigureAwait(false);
+        }
+        catch (Exception exception) when (exception is ArgumentException or UriFormatException or MassTransitException or NotSupportedException)
+        {
+            throw Destination.Invalid(destination, exception);
+        }
+    }
+}
+
+/// <summary>Turns what a user writes as a destination into an address.</summary>
+internal static class Destination
+{
+    public static Uri Parse(string destination)
+    {
+        if (string.IsNullOrWhiteSpace(destination))
+            throw Invalid(destination, null);
+        // A bare name, which Uri would take for a relative address.
+        if (!destination.Contains(':', StringComparison.Ordinal))
+            return destination.All(IsNameCharacter) ? new Uri($"queue:{destination}") : throw Invalid(destination, null);
+        return Uri.TryCreate(destination, UriKind.Absolute, out var address) ? address : throw Invalid(destination, null);
+    }
+
+    public static ArgumentException Invalid(string? destination, Exception? cause) => new(
+        $"\"{destination}\" is no destination. Give a queue name of letters, digits, '.', '_' or '-', such as \"stock\", or an absolute URI that the transport knows, such as \"queue:stock\".",
+        nameof(destination),
+        cause);
+
+    private static bool IsNameCharacter(char character) => char.IsLetterOrDigit(character) || character is '.' or '_' or '-';
+}
+
+/// <summary>Puts a user's options on an outgoing message.</summary>
+internal sealed class MessageOptionsPipe(MessageOptions options) : IPipe<PublishContext>, IPipe<SendContext>
+{
+    public Task Send(PublishContext context)
+    {
+        // MassTransit keeps "mandatory" on publish contexts, which every transport's send context is.
+        if (options.RequireRoute)
+            context.Mandatory = true;
+        return Apply(context);
+    }
+
+    public Task Send(SendContext context)
+    {
+        if (options.RequireRoute && context.TryGetPayload<PublishContext>(out var publish))
+            publish.Mandatory = true;
+        return Apply(context);
+    }
+
+    public void Probe(ProbeContext context) => context.CreateFilterScope("outboxbus-options");
+
+    private Task Apply(SendContext context)
+    {
+        // Due time travels beside MassTransit's own delay, which would need a plugin of the broker.
+        context.GetOrAddPayload(() => options);
+        if (options.MessageId is { } messageId)
+            context.MessageId = messageId;
+        if (options.CorrelationId is { } correlationId)
+            context.CorrelationId = correlationId;
+        if (options.TimeToLive is { } timeToLive)
+            context.TimeToLive = timeToLive;
+        foreach (var (name, value) in options.Headers ?? new Dictionary<string, object?>())
+            context.Headers.Set(name, value);
+        return Task.CompletedTask;
+    }
+}
