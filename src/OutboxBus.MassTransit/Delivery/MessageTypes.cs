@@ -48,8 +48,9 @@ internal sealed class MessageTypes(IEnumerable<KnownTypes> known)
         return types;
     }
 
+    // MassTransit gives types without a namespace no address.
     private static bool IsMessageType(Type type)
-        => (type.IsClass || type.IsInterface) && !type.ContainsGenericParameters && !type.IsSubclassOf(typeof(Delegate)) && !type.IsSubclassOf(typeof(Attribute))
+        => (type.IsClass || type.IsInterface) && type.Namespace is not null && !type.ContainsGenericParameters && !type.IsSubclassOf(typeof(Delegate)) && !type.IsSubclassOf(typeof(Attribute))
             && type is { IsSpecialName: false } && !(type.IsAbstract && type.IsSealed);
 }
 
