@@ -3,21 +3,43 @@ namespace OutboxBus.Delivery;
 /// <summary>Decides when to claim next. Pure bookkeeping: no waiting, no I/O.</summary>
 internal sealed class ClaimPacing(DeliveryOptions options, TimeProvider time, Random random)
 {
+    private readonly Lock _lock = new();
+
     // Due at once: a start may follow a crash, with rows waiting.
     private long _nextClaim = long.MinValue;
 
-    public bool IsDue => time.GetTimestamp() >= _nextClaim;
+    public bool IsDue => UntilDue == TimeSpan.Zero;
 
-    public TimeSpan UntilDue => IsDue ? TimeSpan.Zero : time.GetElapsedTime(time.GetTimestamp(), _nextClaim);
+    public TimeSpan UntilDue
+    {
+        get
+        {
+            lock (_lock)
+            {
+                var now = time.GetTimestamp();
+                return now >= _nextClaim ? TimeSpan.Zero : time.GetElapsedTime(now, _nextClaim);
+            }
+        }
+    }
 
     /// <summary>A full batch means there is more: claim again at once; otherwise after the poll interval.</summary>
-    public void Claimed(int count, int limit) => _nextClaim = count >= limit ? long.MinValue : After(Jitter.Apply(options.PollInterval, random));
+    public void Claimed(int count, int limit) => Set(count >= limit ? long.MinValue : After(Jitter.Apply(options.PollInterval, random)));
 
     /// <summary>The database could not be asked.</summary>
-    public void Failed(TimeSpan pause) => _nextClaim = After(pause);
+    public void Failed(TimeSpan pause) => Set(After(pause));
 
     /// <summary>A row becomes due after <paramref name="delay"/>: do not wait longer than that.</summary>
-    public void Expect(TimeSpan delay) => _nextClaim = Math.Min(_nextClaim, After(delay));
+    public void Expect(TimeSpan delay)
+    {
+        lock (_lock)
+            _nextClaim = Math.Min(_nextClaim, After(delay));
+    }
+
+    private void Set(long nextClaim)
+    {
+        lock (_lock)
+            _nextClaim = nextClaim;
+    }
 
     private long After(TimeSpan delay) => time.GetTimestamp() + (long)(delay.TotalSeconds * time.TimestampFrequency);
 }

@@ -11,6 +11,8 @@ namespace OutboxBus.Delivery;
 /// </summary>
 internal sealed class DeliveryLoop : IDisposable
 {
+    private static readonly TimeSpan OnlyWhenWoken = TimeSpan.FromDays(1);
+
     private readonly string _bus;
     private readonly OutboxStore _store;
     private readonly IEnvelopeSender _sender;
@@ -21,7 +23,7 @@ internal sealed class DeliveryLoop : IDisposable
     private readonly OutboxMetrics _metrics;
     private readonly FaultPoints _faults;
     private readonly ILogger _logger;
-    private readonly Random _random = new();
+    private readonly Random _random;
     private readonly ClaimPacing _pacing;
     private readonly Circuit _circuit;
     private readonly Suspects _suspects = new();
@@ -32,6 +34,7 @@ internal sealed class DeliveryLoop : IDisposable
     // In flight or not yet settled. A row whose lease ran out meanwhile may be claimed again: it must not be sent twice from here.
     private readonly ConcurrentDictionary<long, LeasedEnvelope> _held = new();
     private bool _databaseIsDown;
+    private bool _shortLeaseNoted;
 
     public DeliveryLoop(
         string bus,
@@ -43,7 +46,8 @@ internal sealed class DeliveryLoop : IDisposable
         TimeProvider time,
         OutboxMetrics metrics,
         FaultPoints faults,
-        ILogger logger)
+        ILogger logger,
+        Random? random = null)
     {
         _bus = bus;
         _store = store;
@@ -55,6 +59,7 @@ internal sealed class DeliveryLoop : IDisposable
         _metrics = metrics;
         _faults = faults;
         _logger = logger;
+        _random = random ?? Random.Shared;
         _pacing = new ClaimPacing(options, time, _random);
         _circuit = new Circuit(options, time, _random);
         _settlement = new Settlement(store, options, time, metrics, logger);
@@ -103,7 +108,17 @@ internal sealed class DeliveryLoop : IDisposable
             await StartAsync(leased, abortSending);
 
         if (taken.Count == 0)
-            await _wakeUp.WaitAsync(_circuit.IsOpen ? Max(_circuit.UntilProbe, _pacing.UntilDue) : _pacing.UntilDue, stopClaiming);
+            await _wakeUp.WaitAsync(IdleTime(stopClaiming), stopClaiming.IsCancellationRequested ? abortSending : stopClaiming);
+    }
+
+    /// <summary>How long there is nothing to do unless something wakes the loop.</summary>
+    private TimeSpan IdleTime(CancellationToken stopClaiming)
+    {
+        if (_circuit.IsOpen && !_handOff.IsEmpty)
+            return _circuit.UntilProbe;
+        if (stopClaiming.IsCancellationRequested)
+            return OnlyWhenWoken;
+        return _circuit.IsOpen ? Max(_circuit.UntilProbe, _pacing.UntilDue) : _pacing.UntilDue;
     }
 
     private bool IsDrained(CancellationToken stopClaiming)
@@ -258,7 +273,9 @@ internal sealed class DeliveryLoop : IDisposable
         var envelope = leased.Envelope;
         var started = _time.GetTimestamp();
         var leaseLeft = _time.GetElapsedTime(started, leased.LeaseEnds);
-        if (leaseLeft < _options.SendTimeout || (_circuit.IsOpen && !_circuit.MayProbe))
+        if (leaseLeft < _options.SendTimeout)
+            NoteShortLease(envelope);
+        if (leaseLeft < _options.SendTimeout || !_circuit.TryBeginSend())
             return envelope.ClaimCount > 0 ? DeliveryPolicy.PutBack(envelope, TimeSpan.Zero) : null;
 
         var outcome = await SendWithinLimitAsync(envelope, abortSending);
@@ -296,20 +313,13 @@ internal sealed class DeliveryLoop : IDisposable
         switch (outcome.Kind)
         {
             case SendOutcomeKind.Confirmed:
-                _suspects.Forget(envelope);
+                NoteAnswer(envelope, started);
                 _metrics.Confirmed(envelope, _time);
                 _logger.Delivered(envelope.MessageId, envelope.MessageType);
-                if (_circuit.Confirmed(started))
-                {
-                    _logger.TransportIsBack(_bus);
-                    _pacing.Expect(TimeSpan.Zero);
-                    _wakeUp.Set();
-                }
-
                 return false;
 
             case SendOutcomeKind.TransportFailed:
-                var charged = _suspects.Failed(envelope, _circuit.Confirmations);
+                var charged = _suspects.Failed(envelope, _circuit.Answers);
                 if (_circuit.TransportFailed(started))
                 {
                     _metrics.CircuitOpened();
@@ -321,14 +331,38 @@ internal sealed class DeliveryLoop : IDisposable
                 return charged;
 
             case SendOutcomeKind.UnknownType:
+                _circuit.NotAsked();
                 _logger.UnknownType(envelope.MessageId, envelope.MessageType);
                 return false;
 
+            case SendOutcomeKind.Corrupt:
+                _circuit.NotAsked();
+                return false;
+
             default:
-                _suspects.Forget(envelope);
+                NoteAnswer(envelope, started);
                 _logger.Retrying(envelope.MessageId, envelope.MessageType, envelope.Attempts + 1, outcome.Error);
                 return true;
         }
+    }
+
+    private void NoteAnswer(Envelope envelope, long started)
+    {
+        _suspects.Forget(envelope);
+        if (!_circuit.Answered(started))
+            return;
+        _logger.TransportIsBack(_bus);
+        _pacing.Expect(TimeSpan.Zero);
+        _wakeUp.Set();
+    }
+
+    /// <summary>A lease too short for one send would make every message wait for a claim: say so, once.</summary>
+    private void NoteShortLease(Envelope envelope)
+    {
+        if (envelope.ClaimCount > 0 || envelope.VisibleAt - envelope.CreatedAt > _options.SendTimeout || _shortLeaseNoted)
+            return;
+        _shortLeaseNoted = true;
+        _logger.FreshRowLeaseTooShort(envelope.VisibleAt - envelope.CreatedAt, _options.SendTimeout);
     }
 
     private async Task ConcludeAsync(Envelope envelope, Verdict? verdict, CancellationToken abortSending)
@@ -340,7 +374,11 @@ internal sealed class DeliveryLoop : IDisposable
         }
 
         if (concluded.Rescheduled is { } rescheduling)
+        {
             _pacing.Expect(rescheduling.Delay + _options.SettleDelay);
+            _wakeUp.Set();
+        }
+
         if (concluded.Buried is { } burial)
             _logger.DeadLettered(envelope.MessageId, envelope.MessageType, burial.Reason, burial.Attempts, burial.Error);
         await _settlement.AddAsync(concluded, abortSending);

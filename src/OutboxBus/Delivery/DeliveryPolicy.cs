@@ -41,7 +41,7 @@ internal static class DeliveryPolicy
                 return Verdict.Bury(new Burial(envelope, DeadLetterReason.Corrupt, envelope.Attempts, Describe(outcome.Error)));
 
             case SendOutcomeKind.UnknownType:
-                return Verdict.Reschedule(new Rescheduling(envelope, Jitter.Apply(options.MaxBackoff, random), envelope.Attempts, 0, Describe(outcome.Error)));
+                return Verdict.Reschedule(new Rescheduling(envelope, Jitter.Apply(options.Lease, random), envelope.Attempts, 0, Describe(outcome.Error)));
 
             case SendOutcomeKind.TransportFailed when !charged:
                 return Verdict.Reschedule(new Rescheduling(envelope, outagePause, envelope.Attempts, 0, Describe(outcome.Error)));

@@ -2,7 +2,7 @@ namespace OutboxBus.Delivery;
 
 /// <summary>
 /// Messages whose sends ended in transport failures. One failure tells nothing about a message. A message that fails
-/// again although others were confirmed in between is suspect: it is sent apart from the rest, and a failure after that
+/// again although others got through in between is suspect: it is sent apart from the rest, and a failure after that
 /// costs it an attempt, so that a message that breaks the channel is given up in the end while an outage costs nothing.
 /// </summary>
 internal sealed class Suspects
@@ -12,7 +12,7 @@ internal sealed class Suspects
     private const int SuspectLevel = 2;
 
     private readonly Lock _lock = new();
-    private readonly Dictionary<long, (int Level, long ConfirmationsSeen)> _failures = [];
+    private readonly Dictionary<long, (int Level, long AnswersSeen)> _failures = [];
 
     public bool Contains(Envelope envelope)
     {
@@ -21,19 +21,19 @@ internal sealed class Suspects
     }
 
     /// <summary>Notes a transport failure; true when it must cost the message an attempt.</summary>
-    public bool Failed(Envelope envelope, long confirmations)
+    public bool Failed(Envelope envelope, long answers)
     {
         lock (_lock)
         {
             if (!_failures.TryGetValue(envelope.Id, out var failure))
             {
                 if (_failures.Count < Capacity)
-                    _failures[envelope.Id] = (1, confirmations);
+                    _failures[envelope.Id] = (1, answers);
                 return false;
             }
 
-            var othersSucceeded = confirmations > failure.ConfirmationsSeen;
-            _failures[envelope.Id] = (othersSucceeded ? failure.Level + 1 : failure.Level, confirmations);
+            var othersSucceeded = answers > failure.AnswersSeen;
+            _failures[envelope.Id] = (othersSucceeded ? failure.Level + 1 : failure.Level, answers);
             return othersSucceeded && failure.Level >= SuspectLevel;
         }
     }

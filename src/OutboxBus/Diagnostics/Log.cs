@@ -47,6 +47,9 @@ internal static partial class Log
     [LoggerMessage(212, LogLevel.Critical, "Sending message {MessageId} ended in an unexpected error; its row is left to its lease. This is a defect of OutboxBus.")]
     public static partial void DeliveryDefect(this ILogger logger, Guid messageId, Exception exception);
 
+    [LoggerMessage(213, LogLevel.Warning, "Fresh rows are leased for {FreshRowLease}, which is too short for a send of up to {SendTimeout}: every message waits to be claimed. Remedy: a longer FreshRowLease in modelBuilder.AddOutboxBus (and a migration), or a shorter Delivery.SendTimeout.")]
+    public static partial void FreshRowLeaseTooShort(this ILogger logger, TimeSpan freshRowLease, TimeSpan sendTimeout);
+
     [LoggerMessage(301, LogLevel.Debug, "Message {MessageId} was consumed by {Consumer} before; acknowledged without effect.")]
     public static partial void Duplicate(this ILogger logger, Guid messageId, string consumer);
 
