@@ -272,8 +272,11 @@ public sealed class PostgreSqlDialect : SqlDialect
             PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.UndefinedColumn or PostgresErrorCodes.InvalidSchemaName => DatabaseError.MissingSchema,
             PostgresErrorCodes.UniqueViolation => DatabaseError.UniqueViolation,
             PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.QueryCanceled => DatabaseError.Contention,
-            PostgresErrorCodes.AdminShutdown or PostgresErrorCodes.CrashShutdown or PostgresErrorCodes.CannotConnectNow or PostgresErrorCodes.TooManyConnections => DatabaseError.Unavailable,
-            PostgresErrorCodes.InvalidCatalogName => DatabaseError.Unavailable,
+            // Shutdown and crash; the database itself is missing; a standby or a missing grant: all end without us.
+            PostgresErrorCodes.AdminShutdown or PostgresErrorCodes.CrashShutdown or PostgresErrorCodes.CannotConnectNow => DatabaseError.Unavailable,
+            PostgresErrorCodes.InvalidCatalogName or PostgresErrorCodes.ReadOnlySqlTransaction or PostgresErrorCodes.InsufficientPrivilege => DatabaseError.Unavailable,
+            // Classes 08 connection, 53 insufficient resources (disk, memory, connections), 58 system error.
+            { } code when code.StartsWith("08", StringComparison.Ordinal) || code.StartsWith("53", StringComparison.Ordinal) || code.StartsWith("58", StringComparison.Ordinal) => DatabaseError.Unavailable,
             _ => DatabaseError.Other,
         },
         // Npgsql reports its own command timeout as an exception around a TimeoutException.

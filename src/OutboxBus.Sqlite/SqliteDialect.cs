@@ -18,6 +18,9 @@ public sealed class SqliteDialect : SqlDialect
     private const int Error = 1;
     private const int Busy = 5;
     private const int Locked = 6;
+    private const int ReadOnly = 8;
+    private const int InputOutput = 10;
+    private const int Full = 13;
     private const int CannotOpen = 14;
     private const int ConstraintUnique = 2067;
     private const int ConstraintPrimaryKey = 1555;
@@ -262,7 +265,7 @@ public sealed class SqliteDialect : SqlDialect
         // A missing table or column is found when the statement is prepared, with the generic code; none of these statements has a syntax error.
         SqliteException { SqliteErrorCode: Error } => DatabaseError.MissingSchema,
         SqliteException { SqliteErrorCode: Busy or Locked } => DatabaseError.Contention,
-        SqliteException { SqliteErrorCode: CannotOpen } => DatabaseError.Unavailable,
+        SqliteException { SqliteErrorCode: ReadOnly or InputOutput or Full or CannotOpen } => DatabaseError.Unavailable,
         SqliteException { SqliteExtendedErrorCode: ConstraintUnique or ConstraintPrimaryKey } => DatabaseError.UniqueViolation,
         _ => DatabaseError.Other,
     };

@@ -18,8 +18,8 @@ internal static class DeliveryPolicy
         return envelope.ClaimCount switch
         {
             > ClaimsBeforeSuspicion => Treatment.BuryNoOutcome,
-            ClaimsBeforeSuspicion => Treatment.SendAlone,
-            _ => suspect ? Treatment.SendAlone : Treatment.Send,
+            ClaimsBeforeSuspicion => Treatment.SendApart,
+            _ => suspect ? Treatment.SendApart : Treatment.Send,
         };
     }
 
@@ -70,7 +70,8 @@ internal static class DeliveryPolicy
     {
         if (error is null)
             return null;
-        var text = $"{error.GetType().FullName}: {error.Message}";
+        // PostgreSQL refuses NUL characters in text.
+        var text = $"{error.GetType().FullName}: {error.Message}".Replace('\0', ' ');
         return text.Length <= MaxErrorLength ? text : text[..MaxErrorLength];
     }
 }
@@ -82,7 +83,7 @@ internal enum Treatment
     Send,
 
     /// <summary>One at a time, apart from the others, because it may break the channel or the process.</summary>
-    SendAlone,
+    SendApart,
 
     /// <summary>Not at all: its time to live has passed.</summary>
     BuryExpired,

@@ -26,7 +26,7 @@ internal sealed class DeliveryService(
     private DeliveryLoop? _loop;
     private Task? _running;
 
-    /// <summary>Checks the tables before anything is consumed or sent. A database that cannot be reached is waited for, not checked.</summary>
+    /// <summary>Checks the tables before anything is consumed or sent. A database that cannot be asked is waited for, not checked.</summary>
     public async Task StartingAsync(CancellationToken cancellationToken)
     {
         var store = new OutboxStore(database);

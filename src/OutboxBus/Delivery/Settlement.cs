@@ -13,10 +13,13 @@ internal sealed class Settlement(OutboxStore store, DeliveryOptions options, Tim
 {
     private const int BatchSize = 1000;
     private const int QueueSize = 10 * BatchSize;
+    private const int TriesWhenRefused = 3;
     private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1);
 
     private readonly Channel<Verdict> _verdicts = Channel.CreateBounded<Verdict>(
         new BoundedChannelOptions(QueueSize) { SingleReader = true });
+
+    private bool _databaseIsAway;
 
     /// <summary>Takes a verdict; waits while too many are unwritten, which slows sending down.</summary>
     public ValueTask AddAsync(Verdict verdict, CancellationToken cancellationToken) => _verdicts.Writer.WriteAsync(verdict, cancellationToken);
@@ -36,14 +39,16 @@ internal sealed class Settlement(OutboxStore store, DeliveryOptions options, Tim
             while (verdicts.Count < BatchSize && _verdicts.Reader.TryRead(out var verdict))
                 verdicts.Add(verdict);
 
-            await WriteAsync(SettlementBatch.From(verdicts), abort);
+            await WriteAsync(verdicts, TriesWhenRefused, abort);
             settled(verdicts);
         }
     }
 
-    private async Task WriteAsync(SettlementBatch batch, CancellationToken abort)
+    /// <summary>Writes verdicts, again and again while the database is away. Each statement may be repeated: deletes go by pair, the rest by fence.</summary>
+    private async Task WriteAsync(List<Verdict> verdicts, int triesWhenRefused, CancellationToken abort)
     {
-        for (var failures = 0; ; failures++)
+        var batch = SettlementBatch.From(verdicts);
+        for (var failures = 0; failures == 0 || await MayRetryAsync(failures < triesWhenRefused, abort); failures++)
         {
             try
             {
@@ -55,12 +60,29 @@ internal sealed class Settlement(OutboxStore store, DeliveryOptions options, Tim
             }
             catch (Exception exception) when (!abort.IsCancellationRequested)
             {
-                // Each statement may be repeated: deletes by pair, updates and burials by fence.
                 if (failures == 0)
                     logger.SettlementFailed(store.DatabaseKey, exception);
-                await Task.Delay(RetryPause, time, abort);
+                _databaseIsAway = store.Classify(exception) is DatabaseError.Unavailable or DatabaseError.Contention;
             }
         }
+
+        // The database is there and refuses: one verdict must not hold up the others.
+        if (verdicts.Count == 1)
+        {
+            logger.SettlementGivenUp(verdicts[0].Envelope.MessageId);
+            return;
+        }
+
+        foreach (var verdict in verdicts)
+            await WriteAsync([verdict], 1, abort);
+    }
+
+    private async Task<bool> MayRetryAsync(bool triesLeft, CancellationToken abort)
+    {
+        if (!_databaseIsAway && !triesLeft)
+            return false;
+        await Task.Delay(RetryPause, time, abort);
+        return true;
     }
 }
 

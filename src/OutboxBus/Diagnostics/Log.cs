@@ -50,6 +50,9 @@ internal static partial class Log
     [LoggerMessage(213, LogLevel.Warning, "Fresh rows are leased for {FreshRowLease}, which is too short for a send of up to {SendTimeout}: every message waits to be claimed. Remedy: a longer FreshRowLease in modelBuilder.AddOutboxBus (and a migration), or a shorter Delivery.SendTimeout.")]
     public static partial void FreshRowLeaseTooShort(this ILogger logger, TimeSpan freshRowLease, TimeSpan sendTimeout);
 
+    [LoggerMessage(214, LogLevel.Critical, "A turn of the delivery of bus {Bus} ended in an unexpected error; delivery goes on. This is a defect of OutboxBus.")]
+    public static partial void TurnFailed(this ILogger logger, string bus, Exception exception);
+
     [LoggerMessage(301, LogLevel.Debug, "Message {MessageId} was consumed by {Consumer} before; acknowledged without effect.")]
     public static partial void Duplicate(this ILogger logger, Guid messageId, string consumer);
 
@@ -65,8 +68,11 @@ internal static partial class Log
     [LoggerMessage(403, LogLevel.Error, "Outcomes could not be written to the database of {Database}; they are kept and written when it is back.")]
     public static partial void SettlementFailed(this ILogger logger, string database, Exception exception);
 
-    [LoggerMessage(404, LogLevel.Warning, "The database of {Database} cannot be reached at start; its tables are not checked.")]
+    [LoggerMessage(404, LogLevel.Warning, "The database of {Database} could not be asked at start; its tables are not checked.")]
     public static partial void SchemaNotChecked(this ILogger logger, string database, Exception exception);
+
+    [LoggerMessage(405, LogLevel.Critical, "The database refuses the outcome of message {MessageId}; its row is left to its lease and the message may be sent again. This is a defect of OutboxBus or of its tables.")]
+    public static partial void SettlementGivenUp(this ILogger logger, Guid messageId);
 
     [LoggerMessage(501, LogLevel.Debug, "Purged {Count} inbox record(s) from {Database}.")]
     public static partial void Purged(this ILogger logger, int count, string database);

@@ -1,0 +1,111 @@
+using Microsoft.Extensions.Logging;
+using OutboxBus.Diagnostics;
+using OutboxBus.Storage;
+
+namespace OutboxBus.Delivery;
+
+/// <summary>Where delivery's work comes from: envelopes handed off by this process, and rows claimed from the database.</summary>
+internal sealed class EnvelopeSource(
+    string bus,
+    OutboxStore store,
+    HandOff handOff,
+    ClaimPacing pacing,
+    Circuit circuit,
+    EnvelopeSends sends,
+    DeliveryOptions options,
+    TimeProvider time,
+    OutboxMetrics metrics,
+    FaultPoints faults,
+    ILogger logger)
+{
+    private static readonly TimeSpan LeastDatabasePause = TimeSpan.FromSeconds(1);
+
+    private bool _databaseIsDown;
+
+    /// <summary>Takes what is there without waiting for more: first what was handed off, then, when it is time, a claim.</summary>
+    public async Task<IReadOnlyList<LeasedEnvelope>> TakeAsync(CancellationToken stopClaiming, CancellationToken abortSending)
+    {
+        var taken = await TakeHandedOffAsync(abortSending);
+        if (!stopClaiming.IsCancellationRequested && pacing.IsDue && MayTake(taken.Count))
+            taken.AddRange(await ClaimAsync(stopClaiming));
+        return taken;
+    }
+
+    /// <summary>With the circuit open one message at a time may go, when the pause is over.</summary>
+    private bool MayTake(int alreadyTaken) => circuit.IsOpen ? circuit.MayProbe && alreadyTaken == 0 : alreadyTaken < options.ClaimBatch;
+
+    private async Task<List<LeasedEnvelope>> TakeHandedOffAsync(CancellationToken abortSending)
+    {
+        var taken = new List<LeasedEnvelope>();
+        var unverified = new List<LeasedEnvelope>();
+        while (MayTake(taken.Count + unverified.Count) && handOff.TryTake(out var handedOff))
+            (handedOff.Certainty == CommitCertainty.Proven ? taken : unverified).AddRange(handedOff.Envelopes);
+
+        if (unverified.Count > 0)
+            taken.AddRange(await VerifyAsync(unverified, abortSending));
+        return taken;
+    }
+
+    private async Task<IEnumerable<LeasedEnvelope>> VerifyAsync(List<LeasedEnvelope> unverified, CancellationToken abortSending)
+    {
+        try
+        {
+            var committed = (await store.VerifyAsync([.. unverified.Select(leased => leased.Envelope)], abortSending)).ToHashSet();
+            return unverified.Where(leased => committed.Contains(leased.Envelope));
+        }
+        catch (Exception exception) when (!abortSending.IsCancellationRequested)
+        {
+            // Nothing is known of these rows, so nothing is sent: the leases of those that exist run out and they are claimed.
+            NoteDatabaseFailure(exception);
+            return [];
+        }
+    }
+
+    private async Task<IReadOnlyList<LeasedEnvelope>> ClaimAsync(CancellationToken stopClaiming)
+    {
+        var limit = circuit.IsOpen ? 1 : options.ClaimBatch;
+        var claimStarted = time.GetTimestamp();
+        IReadOnlyList<Envelope> claimed;
+        try
+        {
+            claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming);
+        }
+        catch (Exception) when (stopClaiming.IsCancellationRequested)
+        {
+            return [];
+        }
+        catch (Exception exception)
+        {
+            NoteDatabaseFailure(exception);
+            return [];
+        }
+
+        NoteDatabaseAnswer();
+        pacing.Claimed(claimed.Count, limit);
+        if (claimed.Count == 0)
+            return [];
+
+        logger.Claimed(claimed.Count, store.DatabaseKey);
+        metrics.Claimed(claimed.Count);
+        await faults.ReachAsync(FaultPoint.AfterClaim, null);
+        var leaseEnds = claimStarted + (long)(options.Lease.TotalSeconds * time.TimestampFrequency);
+        return [.. claimed.Where(envelope => !sends.TakesOver(envelope)).Select(envelope => new LeasedEnvelope(envelope, leaseEnds))];
+    }
+
+    private void NoteDatabaseFailure(Exception exception)
+    {
+        pacing.Failed(options.PollInterval > LeastDatabasePause ? options.PollInterval : LeastDatabasePause);
+        if (_databaseIsDown)
+            return;
+        _databaseIsDown = true;
+        logger.DatabaseFailed(store.DatabaseKey, exception);
+    }
+
+    private void NoteDatabaseAnswer()
+    {
+        if (!_databaseIsDown)
+            return;
+        _databaseIsDown = false;
+        logger.DatabaseIsBack(store.DatabaseKey);
+    }
+}
