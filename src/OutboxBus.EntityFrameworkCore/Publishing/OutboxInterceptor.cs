@@ -53,7 +53,9 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return;
-        faults.Reach(FaultPoint.AfterCommit);
+        // A transaction of SaveChanges itself is followed by SavedChanges, which reaches the point.
+        if (unit.AwaitsCommit)
+            faults.Reach(FaultPoint.AfterCommit);
         unit.Committed();
     }
 
@@ -61,7 +63,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return;
-        await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
+        if (unit.AwaitsCommit)
+            await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
         unit.Committed();
     }
 

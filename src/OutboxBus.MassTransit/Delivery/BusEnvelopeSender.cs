@@ -22,7 +22,7 @@ internal sealed class BusEnvelopeSender(IBus bus, MessageTypes types, TimeProvid
         {
             pipe = new EnvelopePipe(envelope, time);
         }
-        catch (Exception exception) when (exception is JsonException or FormatException or UriFormatException or OverflowException or KeyNotFoundException or InvalidOperationException)
+        catch (Exception exception) when (exception is JsonException or FormatException or ArgumentException or OverflowException or KeyNotFoundException or InvalidOperationException)
         {
             return SendOutcome.Corrupt(exception);
         }

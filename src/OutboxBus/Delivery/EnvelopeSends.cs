@@ -23,12 +23,16 @@ internal sealed class EnvelopeSends(
     ILogger logger,
     Random random) : IDisposable
 {
+    // About what one send with its settlement takes.
+    private static readonly TimeSpan SpacingApart = TimeSpan.FromMilliseconds(20);
+
     private readonly Suspects _suspects = new();
     private readonly SemaphoreSlim _window = new(options.MaxInFlight, options.MaxInFlight);
     private readonly SemaphoreSlim _apart = new(1, 1);
 
     // In flight or not yet settled. A row whose lease ran out meanwhile may be claimed again: it must not be sent twice from here.
     private readonly ConcurrentDictionary<long, LeasedEnvelope> _held = new();
+    private int _waitingApart;
     private bool _shortLeaseNoted;
 
     /// <summary>The envelopes in flight or not yet settled.</summary>
@@ -60,10 +64,17 @@ internal sealed class EnvelopeSends(
 
             case Treatment.SendApart when envelope.ClaimCount >= DeliveryPolicy.ClaimsBeforeSuspicion:
                 // One such message at a time may be under way: should it kill the process, the others must not look guilty.
+                // Most of them are innocent and a crash may leave hundreds, so they come back one after the other.
                 if (_apart.Wait(0, CancellationToken.None))
+                {
+                    _waitingApart = 0;
                     _ = SendAsync(leased, _apart, abortSending);
+                }
                 else
-                    await ConcludeAsync(envelope, DeliveryPolicy.PutBack(envelope, options.MinBackoff), abortSending);
+                {
+                    await ConcludeAsync(envelope, DeliveryPolicy.PutBack(envelope, SpacingApart * ++_waitingApart), abortSending);
+                }
+
                 break;
 
             case Treatment.SendApart:
