@@ -11,7 +11,7 @@ public sealed class OutboxBusConfigurator
 {
     private readonly OutboxStoreConfigurator _store = new();
     private readonly List<(Type Handler, HandlerOptions Options)> _handlers = [];
-    private readonly List<Action<IBusRegistrationConfigurator>> _masstransit = [];
+    private readonly List<Action<IBusRegistrationConfigurator>> _extras = [];
     private Action<IBusRegistrationConfigurator>? _outbox;
     private Action<IBusRegistrationConfigurator>? _transport;
 
@@ -46,7 +46,7 @@ public sealed class OutboxBusConfigurator
         return this;
     }
 
-    /// <summary>Adds every <see cref="IMessageHandler{T}"/> of an assembly, each with its own endpoint.</summary>
+    /// <summary>Adds every <see cref="IMessageHandler{T}"/> of an assembly, each with its own endpoint; those added before keep their options.</summary>
     /// <exception cref="OutboxBusException">The assembly has no handler.</exception>
     public OutboxBusConfigurator AddHandlers(Assembly assembly, Action<Type, HandlerOptions>? configure = null)
     {
@@ -54,7 +54,7 @@ public sealed class OutboxBusConfigurator
         var handlers = assembly.GetTypes().Where(type => type is { IsAbstract: false, IsGenericTypeDefinition: false } && HandlerTypes.MessagesOf(type).Count > 0).ToList();
         if (handlers.Count == 0)
             throw new OutboxBusException($"The assembly {assembly.GetName().Name} has no class that implements IMessageHandler<T>.");
-        foreach (var handler in handlers)
+        foreach (var handler in handlers.Where(type => _handlers.All(added => added.Handler != type)))
             Add(handler, options => configure?.Invoke(handler, options));
         return this;
     }
@@ -86,7 +86,7 @@ public sealed class OutboxBusConfigurator
     public OutboxBusConfigurator MassTransit(Action<IBusRegistrationConfigurator> configure)
     {
         ArgumentNullException.ThrowIfNull(configure);
-        _masstransit.Add(configure);
+        _extras.Add(configure);
         return this;
     }
 
@@ -97,14 +97,20 @@ public sealed class OutboxBusConfigurator
             errors.Add("no database was chosen: call bus.UseEntityFrameworkCore<TDbContext>(store => store.Use...())");
         if (_transport is null)
             errors.Add("no transport was chosen: call bus.UseRabbitMq(...), bus.UseInMemory() or bus.UseTransport(...)");
+        foreach (var endpoint in _handlers.GroupBy(handler => handler.Options.EndpointName!))
+        {
+            if (endpoint.Any(handler => !handler.Options.RetryDelays.SequenceEqual(endpoint.First().Options.RetryDelays)))
+                errors.Add($"the handlers on endpoint {endpoint.Key} have different RetryDelays, which belong to the endpoint: give them the same, or endpoints of their own");
+        }
+
         if (errors.Count > 0)
-            throw new OutboxBusException($"AddOutboxBus is incomplete: {string.Join("; ", errors)}.");
+            throw new OutboxBusException($"AddOutboxBus is incomplete or contradictory: {string.Join("; ", errors)}.");
 
         bus.SetKebabCaseEndpointNameFormatter();
         _outbox!(bus);
         foreach (var (handler, options) in _handlers)
             Register(bus, handler, options);
-        foreach (var configure in _masstransit)
+        foreach (var configure in _extras)
             configure(bus);
         bus.AddConfigureEndpointsCallback(ConfigureRetries);
         _transport!(bus);
@@ -126,7 +132,7 @@ public sealed class OutboxBusConfigurator
 
     private void ConfigureRetries(string name, IReceiveEndpointConfigurator endpoint)
     {
-        var options = _handlers.Where(handler => handler.Options.EndpointName == name).Select(handler => handler.Options).FirstOrDefault();
+        var options = _handlers.FirstOrDefault(handler => handler.Options.EndpointName == name).Options;
         if (options?.RetryDelays is { Count: > 0 } delays)
             endpoint.UseMessageRetry(retry => retry.Intervals([.. delays]));
     }

@@ -39,7 +39,7 @@ public sealed class PostgreSqlDialect : SqlDialect
         ArgumentNullException.ThrowIfNull(command);
         command.CommandText = $"""
             select {EnvelopeReader.Columns} from {_outbox} where false;
-            select outbox_id, kind, bus, due_at, attempts, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token, failed_at, reason, error from {_deadLetter} where false;
+            select outbox_id, attempts, {EnvelopeReader.KeptColumns}, failed_at, reason, error from {_deadLetter} where false;
             select message_id, consumer, generation, consumed_at from {_inbox} where false
             """;
     }
@@ -112,6 +112,18 @@ public sealed class PostgreSqlDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void SetClaimCount(DbCommand command, Envelope envelope, int claimCount)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        ArgumentNullException.ThrowIfNull(envelope);
+        command.CommandText = $"update {_outbox} set claim_count = @claim_count where id = @id and message_id = @message_id and visible_at = @fence";
+        Add(command, "claim_count", claimCount);
+        Add(command, "id", envelope.Id);
+        Add(command, "message_id", envelope.MessageId);
+        Add(command, "fence", envelope.VisibleAt);
+    }
+
+    /// <inheritdoc />
     public override void Bury(DbCommand command, Burial burial)
     {
         ArgumentNullException.ThrowIfNull(command);
@@ -122,8 +134,8 @@ public sealed class PostgreSqlDialect : SqlDialect
                 where id = @id and message_id = @message_id and visible_at = @fence
                 returning *)
             insert into {_deadLetter}
-                (outbox_id, kind, bus, due_at, attempts, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token, reason, error)
-            select id, kind, bus, due_at, @attempts, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token, @reason, coalesce(@error, last_error)
+                (outbox_id, attempts, {EnvelopeReader.KeptColumns}, reason, error)
+            select id, @attempts, {EnvelopeReader.KeptColumns}, @reason, coalesce(@error, last_error)
             from gone
             """;
         Add(command, "id", burial.Envelope.Id);
@@ -270,11 +282,10 @@ public sealed class PostgreSqlDialect : SqlDialect
         PostgresException postgres => postgres.SqlState switch
         {
             PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.UndefinedColumn or PostgresErrorCodes.InvalidSchemaName => DatabaseError.MissingSchema,
-            PostgresErrorCodes.UniqueViolation => DatabaseError.UniqueViolation,
             PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.QueryCanceled => DatabaseError.Contention,
-            // Shutdown and crash; the database itself is missing; a standby or a missing grant: all end without us.
+            // Shutdown and crash; the database itself is missing; a standby: all end without us.
             PostgresErrorCodes.AdminShutdown or PostgresErrorCodes.CrashShutdown or PostgresErrorCodes.CannotConnectNow => DatabaseError.Unavailable,
-            PostgresErrorCodes.InvalidCatalogName or PostgresErrorCodes.ReadOnlySqlTransaction or PostgresErrorCodes.InsufficientPrivilege => DatabaseError.Unavailable,
+            PostgresErrorCodes.InvalidCatalogName or PostgresErrorCodes.ReadOnlySqlTransaction => DatabaseError.Unavailable,
             // Classes 08 connection, 53 insufficient resources (disk, memory, connections), 58 system error.
             { } code when code.StartsWith("08", StringComparison.Ordinal) || code.StartsWith("53", StringComparison.Ordinal) || code.StartsWith("58", StringComparison.Ordinal) => DatabaseError.Unavailable,
             _ => DatabaseError.Other,

@@ -22,8 +22,6 @@ public sealed class SqliteDialect : SqlDialect
     private const int InputOutput = 10;
     private const int Full = 13;
     private const int CannotOpen = 14;
-    private const int ConstraintUnique = 2067;
-    private const int ConstraintPrimaryKey = 1555;
 
     private readonly OutboxTables _names;
     private readonly string _outbox;
@@ -49,12 +47,15 @@ public sealed class SqliteDialect : SqlDialect
     public override string EntityFrameworkProvider => "Microsoft.EntityFrameworkCore.Sqlite";
 
     /// <inheritdoc />
+    public override bool HasSingleWriter => true;
+
+    /// <inheritdoc />
     public override void CheckSchema(DbCommand command)
     {
         ArgumentNullException.ThrowIfNull(command);
         command.CommandText = $"""
             select {EnvelopeReader.Columns} from {_outbox} where false;
-            select outbox_id, kind, bus, due_at, attempts, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token, failed_at, reason, error from {_deadLetter} where false;
+            select outbox_id, attempts, {EnvelopeReader.KeptColumns}, failed_at, reason, error from {_deadLetter} where false;
             select message_id, consumer, generation, consumed_at from {_inbox} where false
             """;
     }
@@ -126,14 +127,26 @@ public sealed class SqliteDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void SetClaimCount(DbCommand command, Envelope envelope, int claimCount)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        ArgumentNullException.ThrowIfNull(envelope);
+        command.CommandText = $"update {_outbox} set claim_count = @claim_count where id = @id and message_id = @message_id and visible_at = @fence";
+        Add(command, "claim_count", claimCount);
+        Add(command, "id", envelope.Id);
+        Add(command, "message_id", Text(envelope.MessageId));
+        Add(command, "fence", Milliseconds(envelope.VisibleAt));
+    }
+
+    /// <inheritdoc />
     public override void Bury(DbCommand command, Burial burial)
     {
         ArgumentNullException.ThrowIfNull(command);
         ArgumentNullException.ThrowIfNull(burial);
         command.CommandText = $"""
             insert into {_deadLetter}
-                (outbox_id, kind, bus, due_at, attempts, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token, reason, error)
-            select id, kind, bus, due_at, @attempts, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token, @reason, coalesce(@error, last_error)
+                (outbox_id, attempts, {EnvelopeReader.KeptColumns}, reason, error)
+            select id, @attempts, {EnvelopeReader.KeptColumns}, @reason, coalesce(@error, last_error)
             from {_outbox}
             where id = @id and message_id = @message_id and visible_at = @fence;
             delete from {_outbox} where id = @id and message_id = @message_id and visible_at = @fence
@@ -266,7 +279,6 @@ public sealed class SqliteDialect : SqlDialect
         SqliteException { SqliteErrorCode: Error } => DatabaseError.MissingSchema,
         SqliteException { SqliteErrorCode: Busy or Locked } => DatabaseError.Contention,
         SqliteException { SqliteErrorCode: ReadOnly or InputOutput or Full or CannotOpen } => DatabaseError.Unavailable,
-        SqliteException { SqliteExtendedErrorCode: ConstraintUnique or ConstraintPrimaryKey } => DatabaseError.UniqueViolation,
         _ => DatabaseError.Other,
     };
 

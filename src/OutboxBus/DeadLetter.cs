@@ -82,7 +82,7 @@ public enum DeadLetterReason
     /// <summary>Its time to live had passed before it could be sent.</summary>
     Expired,
 
-    /// <summary>It was claimed again and again without an outcome: it probably kills the process that sends it.</summary>
+    /// <summary>Sending it ended without an outcome again and again, the last time alone: it probably kills the process that sends it.</summary>
     NoOutcome,
 
     /// <summary>Its row could not be read.</summary>

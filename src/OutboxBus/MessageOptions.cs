@@ -14,7 +14,7 @@ public abstract record MessageOptions
 
     /// <summary>
     /// Holds the message in the database this long after it was published; default: not at all. Not negative; excludes
-    /// <see cref="DueAt"/>.
+    /// <see cref="DueAt"/>; at most 3,660 days and shorter than <see cref="TimeToLive"/>.
     /// </summary>
     public TimeSpan? Delay { get; init; }
 
@@ -23,7 +23,7 @@ public abstract record MessageOptions
 
     /// <summary>
     /// How long the message is worth delivering, counted from the publish; default: for ever. A message that expires
-    /// before it was sent becomes a dead letter; afterwards the broker drops it. Positive.
+    /// before it was sent becomes a dead letter; afterwards the broker drops it. Positive, at most 3,660 days.
     /// </summary>
     public TimeSpan? TimeToLive { get; init; }
 
@@ -33,14 +33,19 @@ public abstract record MessageOptions
     /// </summary>
     public bool RequireRoute { get; init; }
 
+    // Beyond the inbox's longest retention, and far from the end of the calendar.
+    private static readonly TimeSpan LongestTime = TimeSpan.FromDays(3660);
+
     internal void Validate()
     {
-        if (Delay is { } delay && delay < TimeSpan.Zero)
-            throw new ArgumentException($"Delay is {delay}; it must not be negative.");
+        if (Delay is { } delay && (delay < TimeSpan.Zero || delay > LongestTime))
+            throw new ArgumentException($"Delay is {delay}; it must be between 0 and {LongestTime.Days} days.");
         if (Delay is not null && DueAt is not null)
             throw new ArgumentException("Both Delay and DueAt are set; set one of them.");
-        if (TimeToLive is { } timeToLive && timeToLive <= TimeSpan.Zero)
-            throw new ArgumentException($"TimeToLive is {timeToLive}; it must be positive.");
+        if (TimeToLive is { } timeToLive && (timeToLive <= TimeSpan.Zero || timeToLive > LongestTime))
+            throw new ArgumentException($"TimeToLive is {timeToLive}; it must be positive and at most {LongestTime.Days} days.");
+        if (Delay >= TimeToLive)
+            throw new ArgumentException($"Delay is {Delay} and TimeToLive {TimeToLive}: the message would expire before it is sent.");
         if (MessageId == Guid.Empty)
             throw new ArgumentException("MessageId is the empty GUID; leave it unset to get a new id.");
     }

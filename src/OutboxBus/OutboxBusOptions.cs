@@ -108,12 +108,6 @@ public sealed class InboxOptions
 
     /// <summary>How many records one purge statement deletes; default 1,000, range 1 to 10,000.</summary>
     public int PurgeBatch { get; set; } = 1000;
-
-    /// <summary>
-    /// How long a copy of a message waits for another copy that is being handled; default 30 s, range 1 s to 10 min, in
-    /// whole seconds. After that the attempt fails and the broker's or the endpoint's retry decides.
-    /// </summary>
-    public TimeSpan DuplicateWait { get; set; } = TimeSpan.FromSeconds(30);
 }
 
 /// <summary>When the health check reports trouble.</summary>

@@ -34,8 +34,6 @@ internal sealed class OutboxBusOptionsValidator : IValidateOptions<OutboxBusOpti
         InRange(errors, "Inbox.Retention", inbox.Retention, TimeSpan.FromMinutes(1), TimeSpan.FromDays(3660));
         InRange(errors, "Inbox.PurgeInterval", inbox.PurgeInterval, TimeSpan.FromSeconds(1), TimeSpan.FromDays(1));
         InRange(errors, "Inbox.PurgeBatch", inbox.PurgeBatch, 1, 10_000);
-        InRange(errors, "Inbox.DuplicateWait", inbox.DuplicateWait, TimeSpan.FromSeconds(1), TimeSpan.FromMinutes(10));
-        Check(errors, inbox.DuplicateWait.Ticks % TimeSpan.TicksPerSecond == 0, "Inbox.DuplicateWait", inbox.DuplicateWait, "a whole number of seconds");
 
         var health = options.Health;
         Check(errors, health.MaxPendingAge > TimeSpan.Zero, "Health.MaxPendingAge", health.MaxPendingAge, "positive");

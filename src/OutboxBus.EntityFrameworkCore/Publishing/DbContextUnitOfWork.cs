@@ -28,9 +28,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     private readonly List<Envelope> _unaccepted = [];
     private Guid _awaitedTransaction;
 
+    // Appended before the gate began, by a filter outside it: not the failed handler's to take along.
+    private IReadOnlyList<Envelope> _beforeGate = [];
     private IDbContextTransaction? _gate;
     private bool _flushing;
+    private volatile bool _saving;
     private bool _commitIsEvident;
+    private bool _atomicityIsOff;
     private bool _rowsWritten;
     private long _savedFrom;
 
@@ -42,14 +46,21 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     /// <summary>Whether envelopes are saved in a transaction that has not ended.</summary>
     public bool AwaitsCommit => _awaitingCommit.Count > 0;
 
-    public void Append(Envelope envelope) => _pending.Add(envelope);
+    public void Append(Envelope envelope)
+    {
+        _pending.Add(envelope);
+        // Published by an interceptor of the application that runs after ours: still in time for this save.
+        if (_saving)
+            Track();
+    }
 
     public Task WithoutRetriesAsync(Func<Task> operation)
         => new SingleAttemptStrategy(context).ExecuteAsync(operation, static (_, run, _) => RunAsync(run), null, CancellationToken.None);
 
     public async Task BeginAsync(CancellationToken cancellationToken)
     {
-        _pending.Reset();
+        _beforeGate = _pending.Snapshot();
+        _pending.Restart(_beforeGate);
         _gate = await context.Database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellationToken).ConfigureAwait(false);
     }
 
@@ -62,7 +73,6 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
     public async Task<bool> FlushAsync(CancellationToken cancellationToken)
     {
-        _pending.Seal();
         // A savepoint would cost two round trips and protect nothing: if this flush fails, everything is rolled back.
         var savepoints = context.Database.AutoSavepointsEnabled;
         context.Database.AutoSavepointsEnabled = false;
@@ -71,6 +81,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         try
         {
             await context.SaveChangesAsync(cancellationToken).ConfigureAwait(false);
+            if (Unsaved.Count > 0)
+            {
+                throw new OutboxBusException(
+                    $"{Unsaved.Count} message(s) published by the handler were not saved: SaveChanges of {context.GetType().Name} was suppressed or runs without the interceptor of OutboxBus. "
+                    + "Register the context with AddDbContext, AddDbContextPool or AddDbContextFactory.");
+            }
+
             return _rowsWritten;
         }
         finally
@@ -91,7 +108,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     {
         var gate = _gate;
         _gate = null;
-        _pending.Reset();
+        _saving = false;
+        _pending.Restart(_beforeGate);
         _tracked.Clear();
         _awaitingCommit.Clear();
         _unaccepted.Clear();
@@ -117,33 +135,20 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             return;
 
         ForgetEndedTransaction();
-        foreach (var envelope in _pending.Take())
-        {
-            context.Add(envelope);
-            _tracked.Add(envelope);
-        }
-
-        if (_tracked.Count == 0)
-            return;
-
         var database = context.Database;
-        if (database.AutoTransactionBehavior == AutoTransactionBehavior.Never
-            && database.CurrentTransaction is null && database.GetEnlistedTransaction() is null && Transaction.Current is null)
-        {
-            throw new OutboxBusException(
-                "A message was published into a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
-                + "Begin a transaction around SaveChanges, or set AutoTransactionBehavior to WhenNeeded.");
-        }
-
+        var hasTransaction = database.CurrentTransaction is not null || database.GetEnlistedTransaction() is not null || Transaction.Current is not null;
         // Only then can nothing but EF Core itself decide about the commit: a raw BEGIN needs an open connection.
-        _commitIsEvident = database.CurrentTransaction is null
-            && database.GetEnlistedTransaction() is null
-            && Transaction.Current is null
-            && database.GetDbConnection().State == ConnectionState.Closed;
+        _commitIsEvident = !hasTransaction && database.GetDbConnection().State == ConnectionState.Closed;
+        _atomicityIsOff = !hasTransaction && database.AutoTransactionBehavior == AutoTransactionBehavior.Never;
         // Of several saves in one transaction the first: no row's lease may be taken to last longer than it does.
         if (_awaitingCommit.Count == 0)
             _savedFrom = time.GetTimestamp();
+        Track();
+        _saving = true;
     }
+
+    /// <summary>SaveChanges has ended, one way or the other.</summary>
+    public void SaveEnded() => _saving = false;
 
     /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes.</summary>
     public int Saved(int rows)
@@ -151,6 +156,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         if (_gate is not null && !_flushing)
             return 0;
 
+        _saving = false;
+        if (_flushing)
+            _pending.Seal();
         _rowsWritten = rows > 0;
         // What the application has removed from the change tracker was not saved, and stays known as such.
         var saved = _tracked.Where(envelope => context.Entry(envelope).State != EntityState.Detached).ToList();
@@ -207,6 +215,22 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         }
 
         _unaccepted.Clear();
+    }
+
+    private void Track()
+    {
+        if (_atomicityIsOff && _pending.Snapshot().Count > 0)
+        {
+            throw new OutboxBusException(
+                "A message was published into a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
+                + "Begin a transaction around SaveChanges, or set AutoTransactionBehavior to WhenNeeded.");
+        }
+
+        foreach (var envelope in _pending.Take())
+        {
+            context.Add(envelope);
+            _tracked.Add(envelope);
+        }
     }
 
     /// <summary>A transaction disposed without commit raises no event; notice it when the next save begins.</summary>

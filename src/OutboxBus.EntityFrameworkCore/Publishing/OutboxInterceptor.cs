@@ -4,12 +4,14 @@ using OutboxBus.Diagnostics;
 
 namespace OutboxBus.EntityFrameworkCore.Publishing;
 
-/// <summary>Tells a DbContext's unit of work about saves, commits and rollbacks. Contexts that publish nothing have none and pay nothing.</summary>
+/// <summary>Tells a DbContext's unit of work about saves, commits and rollbacks.</summary>
 internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints faults) : SaveChangesInterceptor, IDbTransactionInterceptor
 {
     public override InterceptionResult<int> SavingChanges(DbContextEventData eventData, InterceptionResult<int> result)
     {
-        registry.Find(eventData.Context)?.Saving();
+        // Even for a context that has published nothing: an interceptor after this one may.
+        if (eventData.Context is { } context)
+            registry.For(context).Saving();
         return result;
     }
 
@@ -33,6 +35,22 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints
         if (eventData.Context!.Database.CurrentTransaction is null)
             await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
         return result - unit.Saved(result);
+    }
+
+    public override void SaveChangesFailed(DbContextErrorEventData eventData) => registry.Find(eventData.Context)?.SaveEnded();
+
+    public override Task SaveChangesFailedAsync(DbContextErrorEventData eventData, CancellationToken cancellationToken = default)
+    {
+        SaveChangesFailed(eventData);
+        return Task.CompletedTask;
+    }
+
+    public override void SaveChangesCanceled(DbContextEventData eventData) => registry.Find(eventData.Context)?.SaveEnded();
+
+    public override Task SaveChangesCanceledAsync(DbContextEventData eventData, CancellationToken cancellationToken = default)
+    {
+        SaveChangesCanceled(eventData);
+        return Task.CompletedTask;
     }
 
     public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)

@@ -1,7 +1,9 @@
 using System.Data.Common;
 using System.Transactions;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.Extensions.DependencyInjection;
+using OutboxBus.EntityFrameworkCore.Publishing;
 using OutboxBus.Storage;
 
 namespace OutboxBus.EntityFrameworkCore.Storage;
@@ -60,6 +62,14 @@ internal sealed class DbContextDatabase<TDbContext> : IOutboxDatabase
             throw new OutboxBusException(
                 $"{Key} uses the EF Core provider {context.Database.ProviderName}, but its outbox was configured for {created.Engine} ({created.EntityFrameworkProvider}). "
                 + "Remedy: choose the matching Use... method in AddOutboxBus.");
+        }
+
+        var interceptors = context.GetService<IDbContextOptions>().FindExtension<CoreOptionsExtension>()?.Interceptors ?? [];
+        if (!interceptors.OfType<OutboxInterceptor>().Any())
+        {
+            throw new OutboxBusException(
+                $"{Key} runs without the interceptor of OutboxBus, so its SaveChanges would not save messages. "
+                + $"Remedy: register it with AddDbContext, AddDbContextPool or AddDbContextFactory, and let it take the DbContextOptions<{Key}> of the container.");
         }
 
         return created;

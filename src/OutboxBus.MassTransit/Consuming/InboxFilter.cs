@@ -21,6 +21,13 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
 
     public async Task Send(ConsumeContext<TMessage> context, IPipe<ConsumeContext<TMessage>> next)
     {
+        // UseOutboxBus may have been called on an endpoint that has the inbox anyway.
+        if (context.TryGetPayload<InboxConsumeContext<TMessage>>(out _))
+        {
+            await next.Send(context).ConfigureAwait(false);
+            return;
+        }
+
         var started = time.GetTimestamp();
         var scope = await scopes.GetScope(context).ConfigureAwait(false);
         await using var disposal = scope.ConfigureAwait(false);

@@ -21,6 +21,7 @@ internal sealed class MessageContext(ConsumeContext context) : OutboxContext(con
         where T : class
     {
         ArgumentNullException.ThrowIfNull(message);
+        cancellationToken.ThrowIfCancellationRequested();
         return context.RespondAsync(message);
     }
 }

@@ -10,10 +10,25 @@ using OutboxBus.MassTransit.Storage;
 namespace OutboxBus.MassTransit.Delivery;
 
 /// <summary>Sends envelopes over whatever transport the bus has: the stored bytes, through the endpoint the original would have used.</summary>
-internal sealed class BusEnvelopeSender(IBus bus, MessageTypes types, TimeProvider time) : IEnvelopeSender
+internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, TimeProvider time) : IEnvelopeSender
 {
     // The message object is never serialized: the body is copied. MassTransit's own marker for that.
     private static readonly SerializedMessageBody Marker = new();
+
+    // An endpoint that cannot start must not keep the others' messages back.
+    private static readonly TimeSpan LongestStart = TimeSpan.FromSeconds(10);
+
+    public async Task WaitUntilReadyAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await bus.WaitForHealthStatus(BusHealthStatus.Healthy, LongestStart).WaitAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            // The host stops before it has started; or, after that time, delivery tries for itself.
+        }
+    }
 
     public async Task<SendOutcome> SendAsync(Envelope envelope, CancellationToken cancellationToken)
     {

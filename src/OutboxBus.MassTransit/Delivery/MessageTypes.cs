@@ -64,32 +64,44 @@ internal sealed record KnownTypes(Func<IEnumerable<Type>> Find)
     /// The types of an assembly and of the assemblies it references, but for those of the framework: contracts usually
     /// stand in an assembly of their own.
     /// </summary>
-    public static KnownTypes OfAssembly(Assembly assembly) => new(() => Closure(assembly).SelectMany(LoadableTypes));
+    public static KnownTypes OfAssembly(Assembly assembly) => new(() => WithReferences(assembly).SelectMany(LoadableTypes));
 
-    private static IEnumerable<Assembly> Closure(Assembly root)
+    private static HashSet<Assembly> WithReferences(Assembly root)
     {
-        yield return root;
-        foreach (var name in root.GetReferencedAssemblies().Where(reference => !IsFramework(reference.Name!)))
+        var found = new HashSet<Assembly> { root };
+        var open = new Queue<Assembly>([root]);
+        while (open.TryDequeue(out var assembly))
         {
-            Assembly referenced;
-            try
+            foreach (var name in assembly.GetReferencedAssemblies().Where(reference => !IsFramework(reference.Name!)))
             {
-                referenced = Assembly.Load(name);
+                if (TryLoad(name) is { } referenced && found.Add(referenced))
+                    open.Enqueue(referenced);
             }
-            catch (Exception exception) when (exception is FileNotFoundException or FileLoadException or BadImageFormatException)
-            {
-                // Referenced at build time only; it declares no message of this process.
-                continue;
-            }
+        }
 
-            yield return referenced;
+        return found;
+    }
+
+    private static Assembly? TryLoad(AssemblyName name)
+    {
+        try
+        {
+            return Assembly.Load(name);
+        }
+        catch (Exception exception) when (exception is FileNotFoundException or FileLoadException or BadImageFormatException)
+        {
+            // Referenced at build time only; it declares no message of this process.
+            return null;
         }
     }
 
+    // Their types are no messages of the application; their references lead to more of the same.
     private static bool IsFramework(string name)
-        => name is "netstandard" or "mscorlib" or "MassTransit" || name.StartsWith("System", StringComparison.Ordinal)
-            || name.StartsWith("Microsoft.", StringComparison.Ordinal) || name.StartsWith("MassTransit.", StringComparison.Ordinal)
-            || name.StartsWith("OutboxBus.", StringComparison.Ordinal) || name == "OutboxBus";
+        => name is "netstandard" or "mscorlib" or "System" or "MassTransit" or "Npgsql"
+            || name.StartsWith("System.", StringComparison.Ordinal)
+            || name.StartsWith("Microsoft.", StringComparison.Ordinal)
+            || name.StartsWith("MassTransit.", StringComparison.Ordinal)
+            || name.StartsWith("Npgsql.", StringComparison.Ordinal);
 
     private static IEnumerable<Type> LoadableTypes(Assembly assembly)
     {

@@ -6,18 +6,38 @@ namespace OutboxBus.Consuming;
 
 /// <summary>
 /// Consumes a message once: the record that it was consumed, the handler's changes and the messages it publishes are one
-/// transaction. The whole protocol is <see cref="ConsumeOnceAsync"/>.
+/// transaction. The whole protocol is <see cref="ConsumeInTransactionAsync"/>.
 /// </summary>
-internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics, FaultPoints faults, ILogger<InboxGate> logger)
+internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics, FaultPoints faults, ILogger<InboxGate> logger) : IDisposable
 {
-    // How long one statement waits for a concurrent copy; then it is tried again, so the bound is only on one round trip.
+    // How long one statement waits for a concurrent copy before it says so and waits again.
     private const int WaitSeconds = 30;
 
     private readonly OutboxStore _store = new(database);
+    private readonly SemaphoreSlim _turn = new(1, 1);
+
+    public void Dispose() => _turn.Dispose();
 
     /// <summary>Runs the handler unless the message has been consumed; returns when that is committed.</summary>
     /// <exception cref="Exception">Whatever the handler or the database threw, after the transaction was rolled back.</exception>
     public async Task<ConsumeOutcome> ConsumeOnceAsync(IUnitOfWork unit, InboxKey key, Func<Task> handle, CancellationToken cancellationToken)
+    {
+        if (!database.Dialect.HasSingleWriter)
+            return await ConsumeInTransactionAsync(unit, key, handle, cancellationToken);
+
+        // SQLite's driver would block a thread for each consumer that waits to begin.
+        await _turn.WaitAsync(cancellationToken);
+        try
+        {
+            return await ConsumeInTransactionAsync(unit, key, handle, cancellationToken);
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    private async Task<ConsumeOutcome> ConsumeInTransactionAsync(IUnitOfWork unit, InboxKey key, Func<Task> handle, CancellationToken cancellationToken)
     {
         try
         {
@@ -52,9 +72,9 @@ internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics,
     {
         while (true)
         {
+            await unit.BeginAsync(cancellationToken);
             try
             {
-                await unit.BeginAsync(cancellationToken);
                 await using var command = unit.CreateCommand();
                 database.Dialect.RecordConsumed(command, key);
                 command.CommandTimeout = WaitSeconds;
@@ -64,6 +84,7 @@ internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics,
             {
                 // Another copy is being handled and takes its time. No handler has run here, so waiting again is safe.
                 await unit.RollbackAsync();
+                logger.WaitingForCopy(key.MessageId, key.Consumer, WaitSeconds);
             }
         }
     }

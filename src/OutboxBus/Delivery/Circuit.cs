@@ -2,7 +2,7 @@ namespace OutboxBus.Delivery;
 
 /// <summary>
 /// Whether the broker is believed to be up. A transport failure opens the circuit; while it is open one message at a
-/// time probes, with growing pauses; an answer of the broker closes it. Pure bookkeeping: no waiting, no I/O.
+/// time probes, with growing pauses; a confirmed message closes it. Pure bookkeeping: no waiting, no I/O.
 /// </summary>
 internal sealed class Circuit(DeliveryOptions options, TimeProvider time, Random random)
 {
@@ -11,8 +11,8 @@ internal sealed class Circuit(DeliveryOptions options, TimeProvider time, Random
     private bool _probing;
     private TimeSpan _pause;
     private long _probeAt;
-    private long _lastAnsweredStart = long.MinValue;
-    private long _answers;
+    private long _lastConfirmedStart = long.MinValue;
+    private long _confirmations;
 
     public bool IsOpen
     {
@@ -23,13 +23,13 @@ internal sealed class Circuit(DeliveryOptions options, TimeProvider time, Random
         }
     }
 
-    /// <summary>How often the broker has answered; tells whether others got through between two failures of one message.</summary>
-    public long Answers
+    /// <summary>How many messages were confirmed so far; tells whether others got through between two failures of one message.</summary>
+    public long Confirmations
     {
         get
         {
             lock (_lock)
-                return _answers;
+                return _confirmations;
         }
     }
 
@@ -58,64 +58,60 @@ internal sealed class Circuit(DeliveryOptions options, TimeProvider time, Random
         }
     }
 
-    /// <summary>Whether a message may be sent now; with the circuit open only one that begins a probe.</summary>
-    public bool TryBeginSend()
+    /// <summary>Whether a message may be sent now, and as what. A probe must be ended with <see cref="ProbeEnded"/>.</summary>
+    public SendPermission Ask()
     {
         lock (_lock)
         {
             if (!_open)
-                return true;
+                return SendPermission.Send;
             if (_probing || time.GetTimestamp() < _probeAt)
-                return false;
-            return _probing = true;
+                return SendPermission.None;
+            _probing = true;
+            return SendPermission.Probe;
         }
     }
 
-    /// <summary>The broker has answered, with a confirm or a refusal; true when that closed the circuit.</summary>
-    public bool Answered(long sendStarted)
+    /// <summary>The probe is over, whatever came of it.</summary>
+    public void ProbeEnded()
+    {
+        lock (_lock)
+            _probing = false;
+    }
+
+    /// <summary>Notes a confirmed send; true when that closed the circuit.</summary>
+    public bool Confirmed(long sendStarted)
     {
         lock (_lock)
         {
-            _answers++;
-            _lastAnsweredStart = Math.Max(_lastAnsweredStart, sendStarted);
-            _probing = false;
-            if (!_open)
-                return false;
+            _confirmations++;
+            _lastConfirmedStart = Math.Max(_lastConfirmedStart, sendStarted);
+            var closes = _open;
             _open = false;
-            return true;
+            return closes;
         }
     }
 
-    /// <summary>The broker was not asked after all: the message itself could not be sent.</summary>
-    public void NotAsked()
-    {
-        lock (_lock)
-            _probing = false;
-    }
-
-    /// <summary>The transport has failed; true when that opened the circuit.</summary>
-    public bool TransportFailed(long sendStarted)
+    /// <summary>Notes a transport failure; true when that opened the circuit.</summary>
+    /// <param name="sendStarted">When the failed send began.</param>
+    /// <param name="probe">Whether it was a probe: sends begun before the circuit opened tell nothing new.</param>
+    public bool TransportFailed(long sendStarted, bool probe)
     {
         lock (_lock)
         {
-            if (!_open)
+            if (_open)
             {
-                // A send that started later was answered: the transport works, and this message is the suspect.
-                if (_lastAnsweredStart > sendStarted)
-                    return false;
-                _open = true;
-                Pause(options.MinOutagePause);
-                return true;
+                if (probe)
+                    Pause(_pause * 2 < options.MaxOutagePause ? _pause * 2 : options.MaxOutagePause);
+                return false;
             }
 
-            // Sends begun before the circuit opened tell nothing new; only the probe's failure lengthens the pause.
-            if (_probing)
-            {
-                _probing = false;
-                Pause(_pause * 2 < options.MaxOutagePause ? _pause * 2 : options.MaxOutagePause);
-            }
-
-            return false;
+            // A send that started later was confirmed: the transport works, and this message is the suspect.
+            if (_lastConfirmedStart > sendStarted)
+                return false;
+            _open = true;
+            Pause(options.MinOutagePause);
+            return true;
         }
     }
 
@@ -124,4 +120,17 @@ internal sealed class Circuit(DeliveryOptions options, TimeProvider time, Random
         _pause = pause;
         _probeAt = time.GetTimestamp() + (long)(Jitter.Apply(pause, random).TotalSeconds * time.TimestampFrequency);
     }
+}
+
+/// <summary>What the circuit allows a message.</summary>
+internal enum SendPermission
+{
+    /// <summary>Not to be sent now.</summary>
+    None,
+
+    /// <summary>To be sent with the others.</summary>
+    Send,
+
+    /// <summary>To be sent alone, to see whether the broker is back.</summary>
+    Probe,
 }

@@ -3,7 +3,13 @@ namespace OutboxBus.Delivery;
 /// <summary>Decides when to claim next. Pure bookkeeping: no waiting, no I/O.</summary>
 internal sealed class ClaimPacing(DeliveryOptions options, TimeProvider time, Random random)
 {
+    // Past this many the latest are forgotten: the poll finds them.
+    private const int MaxExpectations = 1000;
+
     private readonly Lock _lock = new();
+
+    // When rows that this process has put back become due.
+    private readonly SortedSet<long> _expected = [];
 
     // Due at once: a start may follow a crash, with rows waiting.
     private long _nextClaim = long.MinValue;
@@ -17,8 +23,20 @@ internal sealed class ClaimPacing(DeliveryOptions options, TimeProvider time, Ra
             lock (_lock)
             {
                 var now = time.GetTimestamp();
-                return now >= _nextClaim ? TimeSpan.Zero : time.GetElapsedTime(now, _nextClaim);
+                var next = _expected.Count > 0 ? Math.Min(_nextClaim, _expected.Min) : _nextClaim;
+                return now >= next ? TimeSpan.Zero : time.GetElapsedTime(now, next);
             }
+        }
+    }
+
+    /// <summary>A claim is about to run: it covers everything due by now.</summary>
+    public void Claiming()
+    {
+        lock (_lock)
+        {
+            var now = time.GetTimestamp();
+            while (_expected.Count > 0 && _expected.Min <= now)
+                _expected.Remove(_expected.Min);
         }
     }
 
@@ -32,7 +50,11 @@ internal sealed class ClaimPacing(DeliveryOptions options, TimeProvider time, Ra
     public void Expect(TimeSpan delay)
     {
         lock (_lock)
-            _nextClaim = Math.Min(_nextClaim, After(delay));
+        {
+            _expected.Add(After(delay));
+            if (_expected.Count > MaxExpectations)
+                _expected.Remove(_expected.Max);
+        }
     }
 
     private void Set(long nextClaim)

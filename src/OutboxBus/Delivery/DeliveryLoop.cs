@@ -22,6 +22,7 @@ internal sealed class DeliveryLoop : IDisposable
     private readonly ClaimPacing _pacing;
     private readonly Circuit _circuit;
     private readonly Settlement _settlement;
+    private readonly HeldEnvelopes _held = new();
     private readonly EnvelopeSource _source;
     private readonly EnvelopeSends _sends;
 
@@ -47,9 +48,9 @@ internal sealed class DeliveryLoop : IDisposable
         _logger = logger;
         _pacing = new ClaimPacing(options, time, random);
         _circuit = new Circuit(options, time, random);
-        _settlement = new Settlement(store, options, time, metrics, logger);
-        _sends = new EnvelopeSends(bus, sender, _circuit, _pacing, _settlement, wakeUp, options, time, metrics, faults, logger, random);
-        _source = new EnvelopeSource(bus, store, handOff, _pacing, _circuit, _sends, options, time, metrics, faults, logger);
+        _settlement = new Settlement(store, _held, _pacing, wakeUp, options, time, metrics, logger);
+        _sends = new EnvelopeSends(bus, store, sender, _held, _circuit, _pacing, _settlement, wakeUp, options, time, metrics, faults, logger, random);
+        _source = new EnvelopeSource(bus, store, handOff, _pacing, _circuit, _held, _settlement, options, time, metrics, faults, logger);
     }
 
     /// <summary>
@@ -59,20 +60,24 @@ internal sealed class DeliveryLoop : IDisposable
     /// <param name="abortSending">Phase two has lasted too long: what is in flight is left to its lease.</param>
     public async Task RunAsync(CancellationToken stopClaiming, CancellationToken abortSending)
     {
-        var settling = _settlement.RunAsync(_sends.Settled, abortSending);
+        var settling = _settlement.RunAsync(abortSending);
         try
         {
-            while (!IsDrained(stopClaiming))
+            while (!abortSending.IsCancellationRequested && !IsDrained(stopClaiming))
                 await RunGuardedAsync(stopClaiming, abortSending);
 
             await _sends.DrainAsync(abortSending);
-            _settlement.Complete();
-            await settling;
         }
-        catch (OperationCanceledException) when (abortSending.IsCancellationRequested)
+        catch (Exception) when (abortSending.IsCancellationRequested)
         {
-            _logger.StopLeftMessages(_sends.Count, _store.DatabaseKey);
+            // The host has no more time. The rows of what is in flight are left to their leases.
         }
+
+        _settlement.Complete();
+        await settling;
+        _held.ForgetCompleted();
+        if (_held.Count > 0)
+            _logger.StopLeftMessages(_held.Count, _store.DatabaseKey);
     }
 
     public void Dispose() => _sends.Dispose();
@@ -86,7 +91,8 @@ internal sealed class DeliveryLoop : IDisposable
         foreach (var leased in taken)
             await _sends.StartAsync(leased, abortSending);
 
-        if (taken.Count == 0)
+        // Tested after the reset: the close that ends the loop must not be slept through.
+        if (taken.Count == 0 && !IsDrained(stopClaiming))
             await _wakeUp.WaitAsync(IdleTime(stopClaiming), stopClaiming.IsCancellationRequested ? abortSending : stopClaiming);
     }
 
@@ -114,6 +120,8 @@ internal sealed class DeliveryLoop : IDisposable
             return _circuit.UntilProbe;
         if (stopClaiming.IsCancellationRequested)
             return OnlyWhenWoken;
+        if (_settlement.IsFailing)
+            return PauseAfterDefect;
         return _circuit.IsOpen && _circuit.UntilProbe > _pacing.UntilDue ? _circuit.UntilProbe : _pacing.UntilDue;
     }
 }

@@ -8,6 +8,9 @@ internal static class DeliveryPolicy
     // Enough for two processes to have been stopped for other reasons while they held the row.
     internal const int ClaimsBeforeSuspicion = 3;
 
+    /// <summary>The claim count written just before such a row is sent alone: who finds more knows that this send ended without an outcome.</summary>
+    internal const int SentAloneMark = 1000;
+
     private const int MaxErrorLength = 1000;
 
     /// <summary>How a row just taken is to be treated, from what is known of it.</summary>
@@ -17,8 +20,8 @@ internal static class DeliveryPolicy
             return Treatment.BuryExpired;
         return envelope.ClaimCount switch
         {
-            > ClaimsBeforeSuspicion => Treatment.BuryNoOutcome,
-            ClaimsBeforeSuspicion => Treatment.SendApart,
+            > SentAloneMark => Treatment.BuryNoOutcome,
+            >= ClaimsBeforeSuspicion => Treatment.SendAlone,
             _ => suspect ? Treatment.SendApart : Treatment.Send,
         };
     }
@@ -72,7 +75,10 @@ internal static class DeliveryPolicy
             return null;
         // PostgreSQL refuses NUL characters in text.
         var text = $"{error.GetType().FullName}: {error.Message}".Replace('\0', ' ');
-        return text.Length <= MaxErrorLength ? text : text[..MaxErrorLength];
+        if (text.Length <= MaxErrorLength)
+            return text;
+        // Nor may a character be cut in two.
+        return text[..(char.IsHighSurrogate(text[MaxErrorLength - 1]) ? MaxErrorLength - 1 : MaxErrorLength)];
     }
 }
 
@@ -82,13 +88,16 @@ internal enum Treatment
     /// <summary>With the others.</summary>
     Send,
 
-    /// <summary>One at a time, apart from the others, because it may break the channel or the process.</summary>
+    /// <summary>One at a time, apart from the others, because it may break the channel.</summary>
     SendApart,
+
+    /// <summary>Like that, but marked in the database first: it may kill the process, and then nobody else may look guilty.</summary>
+    SendAlone,
 
     /// <summary>Not at all: its time to live has passed.</summary>
     BuryExpired,
 
-    /// <summary>Not at all: it was claimed too often without an outcome.</summary>
+    /// <summary>Not at all: it was sent alone and that ended without an outcome.</summary>
     BuryNoOutcome,
 }
 

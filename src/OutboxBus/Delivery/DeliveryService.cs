@@ -35,7 +35,7 @@ internal sealed class DeliveryService(
             await store.CheckSchemaAsync(cancellationToken);
         }
         catch (Exception exception) when (exception is not OutboxBusException && !cancellationToken.IsCancellationRequested
-            && store.Classify(exception) == DatabaseError.Unavailable)
+            && store.Classify(exception) is DatabaseError.Unavailable or DatabaseError.Contention)
         {
             logger.SchemaNotChecked(database.Key, exception);
         }
@@ -68,7 +68,7 @@ internal sealed class DeliveryService(
         if (_running is null)
             return;
         await _stopClaiming.CancelAsync();
-        _abortSending.CancelAfter(options.StopTimeout);
+        await using var limit = time.CreateTimer(_ => _abortSending.Cancel(), null, options.StopTimeout, Timeout.InfiniteTimeSpan);
         await using var hostGivesUp = cancellationToken.Register(_abortSending.Cancel);
         await _running;
         logger.DeliveryStopped(bus);
@@ -78,15 +78,20 @@ internal sealed class DeliveryService(
 
     public void Dispose()
     {
+        // A host that is disposed without a stop must not leave the loop behind.
+        _stopClaiming.Cancel();
+        _abortSending.Cancel();
         _stopClaiming.Dispose();
         _abortSending.Dispose();
-        _loop?.Dispose();
+        if (_running is not { IsCompleted: false })
+            _loop?.Dispose();
     }
 
     private async Task RunAsync(DeliveryLoop loop)
     {
         // Leave the host's start-up before the first claim.
         await Task.Yield();
+        await sender.WaitUntilReadyAsync(_stopClaiming.Token);
         await loop.RunAsync(_stopClaiming.Token, _abortSending.Token);
     }
 }

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using OutboxBus.Diagnostics;
 using OutboxBus.Storage;
@@ -11,7 +10,9 @@ namespace OutboxBus.Delivery;
 /// </summary>
 internal sealed class EnvelopeSends(
     string bus,
+    OutboxStore store,
     IEnvelopeSender sender,
+    HeldEnvelopes held,
     Circuit circuit,
     ClaimPacing pacing,
     Settlement settlement,
@@ -24,34 +25,19 @@ internal sealed class EnvelopeSends(
     Random random) : IDisposable
 {
     // About what one send with its settlement takes.
-    private static readonly TimeSpan SpacingApart = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan SpacingAlone = TimeSpan.FromMilliseconds(20);
 
     private readonly Suspects _suspects = new();
     private readonly SemaphoreSlim _window = new(options.MaxInFlight, options.MaxInFlight);
     private readonly SemaphoreSlim _apart = new(1, 1);
-
-    // In flight or not yet settled. A row whose lease ran out meanwhile may be claimed again: it must not be sent twice from here.
-    private readonly ConcurrentDictionary<long, LeasedEnvelope> _held = new();
-    private int _waitingApart;
+    private int _waitingAlone;
     private bool _shortLeaseNoted;
-
-    /// <summary>The envelopes in flight or not yet settled.</summary>
-    public int Count => _held.Count;
-
-    /// <summary>Whether a row just claimed is in flight or unsettled here; if so, its settlement goes by the new claim.</summary>
-    public bool TakesOver(Envelope claimed)
-    {
-        if (!_held.TryGetValue(claimed.Id, out var held) || held.Envelope.MessageId != claimed.MessageId)
-            return false;
-        held.Envelope.VisibleAt = claimed.VisibleAt;
-        return true;
-    }
 
     /// <summary>Starts sending an envelope, or concludes it where it must not be sent; waits while too many are in flight.</summary>
     public async Task StartAsync(LeasedEnvelope leased, CancellationToken abortSending)
     {
         var envelope = leased.Envelope;
-        _held[envelope.Id] = leased;
+        held.Add(envelope);
         switch (DeliveryPolicy.Triage(envelope, _suspects.Contains(envelope), time.GetUtcNow()))
         {
             case Treatment.BuryExpired:
@@ -62,19 +48,8 @@ internal sealed class EnvelopeSends(
                 await ConcludeAsync(envelope, Verdict.Bury(new Burial(envelope, DeadLetterReason.NoOutcome, envelope.Attempts, envelope.LastError)), abortSending);
                 break;
 
-            case Treatment.SendApart when envelope.ClaimCount >= DeliveryPolicy.ClaimsBeforeSuspicion:
-                // One such message at a time may be under way: should it kill the process, the others must not look guilty.
-                // Most of them are innocent and a crash may leave hundreds, so they come back one after the other.
-                if (_apart.Wait(0, CancellationToken.None))
-                {
-                    _waitingApart = 0;
-                    _ = SendAsync(leased, _apart, abortSending);
-                }
-                else
-                {
-                    await ConcludeAsync(envelope, DeliveryPolicy.PutBack(envelope, SpacingApart * ++_waitingApart), abortSending);
-                }
-
+            case Treatment.SendAlone:
+                await StartAloneAsync(leased, abortSending);
                 break;
 
             case Treatment.SendApart:
@@ -96,17 +71,42 @@ internal sealed class EnvelopeSends(
         await _apart.WaitAsync(abortSending);
     }
 
-    /// <summary>Verdicts are in the database: their envelopes are nobody's business here any more.</summary>
-    public void Settled(IReadOnlyList<Verdict> verdicts)
-    {
-        foreach (var verdict in verdicts)
-            _held.TryRemove(verdict.Envelope.Id, out _);
-    }
-
     public void Dispose()
     {
         _window.Dispose();
         _apart.Dispose();
+    }
+
+    /// <summary>Most rows that processes died with are innocent, and a crash may leave hundreds: they go one after the other.</summary>
+    private async Task StartAloneAsync(LeasedEnvelope leased, CancellationToken abortSending)
+    {
+        if (!_apart.Wait(0, CancellationToken.None))
+        {
+            await ConcludeAsync(leased.Envelope, DeliveryPolicy.PutBack(leased.Envelope, SpacingAlone * ++_waitingAlone), abortSending);
+            return;
+        }
+
+        _waitingAlone = 0;
+        _ = SendAloneAsync(leased, abortSending);
+    }
+
+    private async Task SendAloneAsync(LeasedEnvelope leased, CancellationToken abortSending)
+    {
+        try
+        {
+            await store.MarkSentAloneAsync(leased.Envelope, abortSending);
+        }
+        catch (Exception exception)
+        {
+            // Not marked, not sent: its lease runs out and it is claimed again.
+            held.Remove(leased.Envelope);
+            _apart.Release();
+            if (!abortSending.IsCancellationRequested)
+                logger.DatabaseFailed(store.DatabaseKey, exception);
+            return;
+        }
+
+        await SendAsync(leased, _apart, abortSending);
     }
 
     private async Task SendApartAsync(LeasedEnvelope leased, CancellationToken abortSending)
@@ -136,7 +136,7 @@ internal sealed class EnvelopeSends(
         }
         catch (Exception exception)
         {
-            _held.TryRemove(leased.Envelope.Id, out _);
+            held.Remove(leased.Envelope);
             logger.DeliveryDefect(leased.Envelope.MessageId, exception);
         }
         finally
@@ -150,19 +150,34 @@ internal sealed class EnvelopeSends(
     {
         var envelope = leased.Envelope;
         var started = time.GetTimestamp();
-        var leaseSuffices = time.GetElapsedTime(started, leased.LeaseEnds) >= options.SendTimeout;
-        if (!leaseSuffices)
+        if (time.GetElapsedTime(started, leased.LeaseEnds) < options.SendTimeout)
+        {
             NoteShortLease(envelope);
-        if (!leaseSuffices || !circuit.TryBeginSend())
             return envelope.ClaimCount > 0 ? DeliveryPolicy.PutBack(envelope, TimeSpan.Zero) : null;
+        }
 
-        var outcome = await SendWithinLimitAsync(envelope, abortSending);
-        if (outcome.Kind == SendOutcomeKind.Confirmed)
-            await faults.ReachAsync(FaultPoint.AfterSend, envelope);
+        var permission = circuit.Ask();
+        if (permission == SendPermission.None)
+            return DeliveryPolicy.PutBack(envelope, TimeSpan.Zero);
 
-        var charged = Note(envelope, outcome, started);
-        var pause = circuit.IsOpen && circuit.UntilProbe > options.MinOutagePause ? circuit.UntilProbe : options.MinOutagePause;
-        return DeliveryPolicy.Judge(envelope, outcome, charged, pause, options, random);
+        try
+        {
+            var outcome = await SendWithinLimitAsync(envelope, abortSending);
+            if (outcome.Kind == SendOutcomeKind.Confirmed)
+                await faults.ReachAsync(FaultPoint.AfterSend, envelope);
+
+            var charged = Note(envelope, outcome, started, permission == SendPermission.Probe);
+            var pause = circuit.IsOpen && circuit.UntilProbe > options.MinOutagePause ? circuit.UntilProbe : options.MinOutagePause;
+            return DeliveryPolicy.Judge(envelope, outcome, charged, pause, options, random);
+        }
+        finally
+        {
+            if (permission == SendPermission.Probe)
+            {
+                circuit.ProbeEnded();
+                wakeUp.Set();
+            }
+        }
     }
 
     private async Task<SendOutcome> SendWithinLimitAsync(Envelope envelope, CancellationToken abortSending)
@@ -186,19 +201,26 @@ internal sealed class EnvelopeSends(
     }
 
     /// <summary>Draws the conclusions of an outcome for circuit, suspects, logs and metrics; true when a transport failure costs the message an attempt.</summary>
-    private bool Note(Envelope envelope, SendOutcome outcome, long started)
+    private bool Note(Envelope envelope, SendOutcome outcome, long started, bool probe)
     {
         switch (outcome.Kind)
         {
             case SendOutcomeKind.Confirmed:
-                NoteAnswer(envelope, started);
+                _suspects.Forget(envelope);
                 metrics.Confirmed(envelope, time);
                 logger.Delivered(envelope.MessageId, envelope.MessageType);
+                if (circuit.Confirmed(started))
+                {
+                    logger.TransportIsBack(bus);
+                    pacing.Expect(TimeSpan.Zero);
+                    wakeUp.Set();
+                }
+
                 return false;
 
             case SendOutcomeKind.TransportFailed:
-                var charged = _suspects.Failed(envelope, circuit.Answers);
-                if (circuit.TransportFailed(started))
+                var charged = _suspects.Failed(envelope, circuit.Confirmations);
+                if (circuit.TransportFailed(started, probe))
                 {
                     metrics.CircuitOpened();
                     logger.TransportFailed(bus, outcome.Error);
@@ -209,29 +231,18 @@ internal sealed class EnvelopeSends(
                 return charged;
 
             case SendOutcomeKind.UnknownType:
-                circuit.NotAsked();
                 logger.UnknownType(envelope.MessageId, envelope.MessageType);
                 return false;
 
-            case SendOutcomeKind.Corrupt:
-                circuit.NotAsked();
+            case SendOutcomeKind.Refused:
+                // Says nothing of the broker: some messages are refused without asking it.
+                _suspects.Forget(envelope);
+                logger.Retrying(envelope.MessageId, envelope.MessageType, envelope.Attempts + 1, outcome.Error);
                 return false;
 
             default:
-                NoteAnswer(envelope, started);
-                logger.Retrying(envelope.MessageId, envelope.MessageType, envelope.Attempts + 1, outcome.Error);
                 return false;
         }
-    }
-
-    private void NoteAnswer(Envelope envelope, long started)
-    {
-        _suspects.Forget(envelope);
-        if (!circuit.Answered(started))
-            return;
-        logger.TransportIsBack(bus);
-        pacing.Expect(TimeSpan.Zero);
-        wakeUp.Set();
     }
 
     /// <summary>A lease too short for one send would make every message wait for a claim: say so, once.</summary>
@@ -247,14 +258,8 @@ internal sealed class EnvelopeSends(
     {
         if (verdict is not { } concluded)
         {
-            _held.TryRemove(envelope.Id, out _);
+            held.Remove(envelope);
             return;
-        }
-
-        if (concluded.Rescheduled is { } rescheduling)
-        {
-            pacing.Expect(rescheduling.Delay + options.SettleDelay);
-            wakeUp.Set();
         }
 
         if (concluded.Buried is { } burial)
@@ -263,6 +268,8 @@ internal sealed class EnvelopeSends(
             logger.DeadLettered(envelope.MessageId, envelope.MessageType, burial.Reason, burial.Attempts, burial.Error);
         }
 
+        // Settlement needs keys only; thousands of verdicts may wait for a database that is away.
+        envelope.Body = [];
         await settlement.AddAsync(concluded, abortSending);
     }
 }

@@ -11,7 +11,8 @@ internal sealed class EnvelopeSource(
     HandOff handOff,
     ClaimPacing pacing,
     Circuit circuit,
-    EnvelopeSends sends,
+    HeldEnvelopes held,
+    Settlement settlement,
     DeliveryOptions options,
     TimeProvider time,
     OutboxMetrics metrics,
@@ -25,8 +26,10 @@ internal sealed class EnvelopeSource(
     /// <summary>Takes what is there without waiting for more: first what was handed off, then, when it is time, a claim.</summary>
     public async Task<IReadOnlyList<LeasedEnvelope>> TakeAsync(CancellationToken stopClaiming, CancellationToken abortSending)
     {
+        held.ForgetCompleted();
         var taken = await TakeHandedOffAsync(abortSending);
-        if (!stopClaiming.IsCancellationRequested && pacing.IsDue && MayTake(taken.Count))
+        // What is confirmed is deleted before it can be claimed.
+        if (!stopClaiming.IsCancellationRequested && pacing.IsDue && !settlement.IsFailing && MayTake(taken.Count))
             taken.AddRange(await ClaimAsync(stopClaiming));
         return taken;
     }
@@ -66,6 +69,7 @@ internal sealed class EnvelopeSource(
         var limit = circuit.IsOpen ? 1 : options.ClaimBatch;
         var claimStarted = time.GetTimestamp();
         IReadOnlyList<Envelope> claimed;
+        pacing.Claiming();
         try
         {
             claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming);
@@ -89,7 +93,7 @@ internal sealed class EnvelopeSource(
         metrics.Claimed(claimed.Count);
         await faults.ReachAsync(FaultPoint.AfterClaim, null);
         var leaseEnds = claimStarted + (long)(options.Lease.TotalSeconds * time.TimestampFrequency);
-        return [.. claimed.Where(envelope => !sends.TakesOver(envelope)).Select(envelope => new LeasedEnvelope(envelope, leaseEnds))];
+        return [.. claimed.Where(envelope => !held.TakesOver(envelope)).Select(envelope => new LeasedEnvelope(envelope, leaseEnds))];
     }
 
     private void NoteDatabaseFailure(Exception exception)

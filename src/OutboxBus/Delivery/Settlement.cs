@@ -6,20 +6,32 @@ using OutboxBus.Storage;
 namespace OutboxBus.Delivery;
 
 /// <summary>
-/// Writes verdicts to the database in batches, across commits. While the database is down the verdicts are kept, bounded
-/// by the queue, and written first when it is back: what was confirmed is never sent again by this process.
+/// Writes verdicts to the database in batches, across commits. While the database is away the verdicts are kept, bounded
+/// by the queue, and nothing is claimed: what was confirmed is not sent again by this process.
 /// </summary>
-internal sealed class Settlement(OutboxStore store, DeliveryOptions options, TimeProvider time, OutboxMetrics metrics, ILogger logger)
+internal sealed class Settlement(
+    OutboxStore store,
+    HeldEnvelopes held,
+    ClaimPacing pacing,
+    WakeUp wakeUp,
+    DeliveryOptions options,
+    TimeProvider time,
+    OutboxMetrics metrics,
+    ILogger logger)
 {
     private const int BatchSize = 1000;
     private const int QueueSize = 10 * BatchSize;
     private const int TriesWhenRefused = 3;
     private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan LastWriteTime = TimeSpan.FromSeconds(2);
 
     private readonly Channel<Verdict> _verdicts = Channel.CreateBounded<Verdict>(
         new BoundedChannelOptions(QueueSize) { SingleReader = true });
 
-    private bool _databaseIsAway;
+    private List<Verdict> _unwritten = [];
+
+    /// <summary>Whether the database could not be written to at the last try.</summary>
+    public bool IsFailing { get; private set; }
 
     /// <summary>Takes a verdict; waits while too many are unwritten, which slows sending down.</summary>
     public ValueTask AddAsync(Verdict verdict, CancellationToken cancellationToken) => _verdicts.Writer.WriteAsync(verdict, cancellationToken);
@@ -27,62 +39,107 @@ internal sealed class Settlement(OutboxStore store, DeliveryOptions options, Tim
     /// <summary>No more verdicts will come.</summary>
     public void Complete() => _verdicts.Writer.TryComplete();
 
-    /// <summary>Writes verdicts until <see cref="Complete"/> and the last one, or until aborted.</summary>
-    public async Task RunAsync(Action<IReadOnlyList<Verdict>> settled, CancellationToken abort)
+    /// <summary>Writes verdicts until <see cref="Complete"/> and the last one; when aborted, tries once more and ends. Does not throw.</summary>
+    public async Task RunAsync(CancellationToken abort)
     {
-        while (await _verdicts.Reader.WaitToReadAsync(abort))
+        try
         {
-            if (_verdicts.Reader.Count < BatchSize && options.SettleDelay > TimeSpan.Zero)
-                await Task.Delay(options.SettleDelay, time, abort);
-
-            var verdicts = new List<Verdict>();
-            while (verdicts.Count < BatchSize && _verdicts.Reader.TryRead(out var verdict))
-                verdicts.Add(verdict);
-
-            await WriteAsync(verdicts, TriesWhenRefused, abort);
-            settled(verdicts);
+            while (await _verdicts.Reader.WaitToReadAsync(abort))
+            {
+                if (_verdicts.Reader.Count < BatchSize && options.SettleDelay > TimeSpan.Zero)
+                    await Task.Delay(options.SettleDelay, time, abort);
+                await WriteAsync(Take(), TriesWhenRefused, abort);
+            }
         }
+        catch (OperationCanceledException) when (abort.IsCancellationRequested)
+        {
+            await WriteLastAsync();
+        }
+    }
+
+    private List<Verdict> Take()
+    {
+        _unwritten = [];
+        while (_unwritten.Count < BatchSize && _verdicts.Reader.TryRead(out var verdict))
+            _unwritten.Add(verdict);
+        return _unwritten;
     }
 
     /// <summary>Writes verdicts, again and again while the database is away. Each statement may be repeated: deletes go by pair, the rest by fence.</summary>
     private async Task WriteAsync(List<Verdict> verdicts, int triesWhenRefused, CancellationToken abort)
     {
         var batch = SettlementBatch.From(verdicts);
-        for (var failures = 0; failures == 0 || await MayRetryAsync(failures < triesWhenRefused, abort); failures++)
+        for (var failures = 0; ; failures++)
         {
             try
             {
-                await store.SettleAsync(batch, abort);
-                if (failures > 0)
+                await WriteOnceAsync(batch, abort);
+                if (IsFailing)
                     logger.DatabaseIsBack(store.DatabaseKey);
-                metrics.Settled(batch);
+                IsFailing = false;
                 return;
             }
             catch (Exception exception) when (!abort.IsCancellationRequested)
             {
-                if (failures == 0)
+                if (!IsFailing)
                     logger.SettlementFailed(store.DatabaseKey, exception);
-                _databaseIsAway = store.Classify(exception) is DatabaseError.Unavailable or DatabaseError.Contention;
+                IsFailing = true;
+                var databaseIsAway = store.Classify(exception) is DatabaseError.Unavailable or DatabaseError.Contention;
+                if (!databaseIsAway && failures + 1 >= triesWhenRefused)
+                    break;
             }
+
+            await Task.Delay(RetryPause, time, abort);
         }
 
         // The database is there and refuses: one verdict must not hold up the others.
+        IsFailing = false;
         if (verdicts.Count == 1)
         {
+            held.Remove(verdicts[0].Envelope);
             logger.SettlementGivenUp(verdicts[0].Envelope.MessageId);
             return;
         }
 
         foreach (var verdict in verdicts)
-            await WriteAsync([verdict], 1, abort);
+            await WriteAsync([verdict], triesWhenRefused: 1, abort);
     }
 
-    private async Task<bool> MayRetryAsync(bool triesLeft, CancellationToken abort)
+    private async Task WriteOnceAsync(SettlementBatch batch, CancellationToken cancellationToken)
     {
-        if (!_databaseIsAway && !triesLeft)
-            return false;
-        await Task.Delay(RetryPause, time, abort);
-        return true;
+        foreach (var rescheduling in batch.Rescheduled)
+            held.Remove(rescheduling.Envelope);
+        foreach (var burial in batch.Buried)
+            held.Remove(burial.Envelope);
+
+        await store.SettleAsync(batch, cancellationToken);
+
+        metrics.Settled(batch);
+        foreach (var envelope in batch.Completed)
+            held.Completed(envelope);
+        foreach (var rescheduling in batch.Rescheduled)
+            pacing.Expect(rescheduling.Delay);
+        if (batch.Rescheduled.Count > 0)
+            wakeUp.Set();
+    }
+
+    /// <summary>The host has no more time. What is confirmed but not written would be sent again after the next start.</summary>
+    private async Task WriteLastAsync()
+    {
+        using var limit = new CancellationTokenSource(LastWriteTime, time);
+        try
+        {
+            do
+            {
+                if (_unwritten.Count > 0)
+                    await WriteOnceAsync(SettlementBatch.From(_unwritten), limit.Token);
+            }
+            while (Take().Count > 0);
+        }
+        catch (Exception exception)
+        {
+            logger.SettlementFailed(store.DatabaseKey, exception);
+        }
     }
 }
 

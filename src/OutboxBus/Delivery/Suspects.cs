@@ -7,12 +7,12 @@ namespace OutboxBus.Delivery;
 /// </summary>
 internal sealed class Suspects
 {
-    // Past this many, new ones are not remembered: an outage must not fill the memory.
+    // An outage must not fill the memory.
     private const int Capacity = 10_000;
     private const int SuspectLevel = 2;
 
     private readonly Lock _lock = new();
-    private readonly Dictionary<long, (int Level, long AnswersSeen)> _failures = [];
+    private readonly Dictionary<long, (int Level, long ConfirmationsSeen)> _failures = [];
 
     public bool Contains(Envelope envelope)
     {
@@ -21,21 +21,36 @@ internal sealed class Suspects
     }
 
     /// <summary>Notes a transport failure; true when it must cost the message an attempt.</summary>
-    public bool Failed(Envelope envelope, long answers)
+    public bool Failed(Envelope envelope, long confirmations)
     {
         lock (_lock)
         {
             if (!_failures.TryGetValue(envelope.Id, out var failure))
             {
-                if (_failures.Count < Capacity)
-                    _failures[envelope.Id] = (1, answers);
+                MakeRoom();
+                _failures[envelope.Id] = (1, confirmations);
                 return false;
             }
 
-            var othersSucceeded = answers > failure.AnswersSeen;
-            _failures[envelope.Id] = (othersSucceeded ? failure.Level + 1 : failure.Level, answers);
+            var othersSucceeded = confirmations > failure.ConfirmationsSeen;
+            _failures[envelope.Id] = (othersSucceeded ? failure.Level + 1 : failure.Level, confirmations);
             return othersSucceeded && failure.Level >= SuspectLevel;
         }
+    }
+
+    /// <summary>Rows that failed here and were then sent by another instance are never forgotten one by one.</summary>
+    private void MakeRoom()
+    {
+        if (_failures.Count < Capacity)
+            return;
+        foreach (var (id, failure) in _failures)
+        {
+            if (failure.Level < SuspectLevel)
+                _failures.Remove(id);
+        }
+
+        if (_failures.Count >= Capacity)
+            _failures.Clear();
     }
 
     /// <summary>Forgets a message that was confirmed, refused or given up.</summary>

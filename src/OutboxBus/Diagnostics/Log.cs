@@ -59,6 +59,9 @@ internal static partial class Log
     [LoggerMessage(302, LogLevel.Warning, "The commit of message {MessageId} for {Consumer} reported an error, but its inbox record is there: it has been consumed.")]
     public static partial void CommitWasDone(this ILogger logger, Guid messageId, string consumer, Exception exception);
 
+    [LoggerMessage(303, LogLevel.Warning, "Message {MessageId} has waited {Seconds} s for another copy of it that {Consumer} is handling, or for a lock; it goes on waiting.")]
+    public static partial void WaitingForCopy(this ILogger logger, Guid messageId, string consumer, int seconds);
+
     [LoggerMessage(401, LogLevel.Error, "The database of {Database} cannot be read; delivery waits until it is back.")]
     public static partial void DatabaseFailed(this ILogger logger, string database, Exception exception);
 

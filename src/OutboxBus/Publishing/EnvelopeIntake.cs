@@ -21,7 +21,8 @@ internal sealed class EnvelopeIntake(string bus, OutboxBusOptions options, TimeP
         envelope.Bus = bus;
 
         var now = time.GetUtcNow();
-        if (timeToLive is { } lifetime)
+        // MassTransit takes any time; what outlasts the calendar does not expire.
+        if (timeToLive is { } lifetime && lifetime < DateTimeOffset.MaxValue - now)
             envelope.ExpiresAt = (now + lifetime).UtcDateTime;
 
         if (dueAt > now)

@@ -48,13 +48,13 @@ internal sealed class PendingEnvelopes
             _sealed = true;
     }
 
-    /// <summary>Forgets everything; appends are welcome again.</summary>
-    public void Reset()
+    /// <summary>Starts over with the envelopes given; appends are welcome again.</summary>
+    public void Restart(IEnumerable<Envelope> envelopes)
     {
         lock (_lock)
         {
-            _envelopes = [];
-            _nextSeq = 0;
+            _envelopes = [.. envelopes];
+            _nextSeq = _envelopes.Count;
             _sealed = false;
         }
     }

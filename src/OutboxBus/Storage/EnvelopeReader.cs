@@ -9,7 +9,24 @@ public static class EnvelopeReader
     public const string Columns =
         "id, kind, bus, visible_at, due_at, attempts, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token, last_error";
 
-    internal static Envelope Read(DbDataReader reader, SqlDialect dialect) => new()
+    /// <summary>The columns that a dead letter takes over as they are, comma separated, in the order of both tables.</summary>
+    public const string KeptColumns =
+        "kind, bus, due_at, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token";
+
+    /// <summary>Reads a row. One that cannot be read comes back with its keys and without content, so that it is buried as corrupt and holds up nobody.</summary>
+    internal static Envelope Read(DbDataReader reader, SqlDialect dialect)
+    {
+        try
+        {
+            return ReadAll(reader, dialect);
+        }
+        catch (Exception exception) when (exception is InvalidCastException or FormatException or OverflowException or ArgumentException)
+        {
+            return new Envelope { Id = reader.GetInt64(0), VisibleAt = dialect.ReadTime(reader, 3), MessageId = reader.GetGuid(10) };
+        }
+    }
+
+    private static Envelope ReadAll(DbDataReader reader, SqlDialect dialect) => new()
     {
         Id = reader.GetInt64(0),
         Kind = reader.GetInt16(1),

@@ -21,6 +21,13 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         return claimed;
     }
 
+    /// <summary>Notes in the row that it is now sent alone; see <see cref="DeliveryPolicy.SentAloneMark"/>.</summary>
+    public async Task MarkSentAloneAsync(Envelope envelope, CancellationToken cancellationToken)
+    {
+        await using var lease = await database.OpenAsync(cancellationToken);
+        await ExecuteAsync(lease.Connection, null, command => Dialect.SetClaimCount(command, envelope, DeliveryPolicy.SentAloneMark), cancellationToken);
+    }
+
     /// <summary>Those of the envelopes that are committed and still as they were inserted.</summary>
     public async Task<IReadOnlyList<Envelope>> VerifyAsync(IReadOnlyList<Envelope> envelopes, CancellationToken cancellationToken)
     {

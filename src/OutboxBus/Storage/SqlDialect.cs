@@ -15,6 +15,12 @@ public abstract class SqlDialect
     /// <summary>The name of the EF Core provider this dialect works with.</summary>
     public abstract string EntityFrameworkProvider { get; }
 
+    /// <summary>
+    /// Whether the whole database has one writer at a time, and a second one blocks its thread: consumers then take turns
+    /// before they begin.
+    /// </summary>
+    public virtual bool HasSingleWriter => false;
+
     /// <summary>A statement without effect or result that fails when the connection or its transaction is dead.</summary>
     public virtual string ProbeStatement => "select 1";
 
@@ -35,6 +41,9 @@ public abstract class SqlDialect
 
     /// <summary>Writes back delay, counters and error of envelopes, each only where its row is still under the lease it was sent under.</summary>
     public abstract void Reschedule(DbCommand command, IReadOnlyList<Rescheduling> reschedulings);
+
+    /// <summary>Sets one envelope's number of claims and leaves its lease as it is, only where its row is still under the lease it was claimed under.</summary>
+    public abstract void SetClaimCount(DbCommand command, Envelope envelope, int claimCount);
 
     /// <summary>Moves one envelope to the dead letters, only where its row is still under the lease it was sent under. Runs in a transaction.</summary>
     public abstract void Bury(DbCommand command, Burial burial);
@@ -84,9 +93,6 @@ public enum DatabaseError
 
     /// <summary>A table or column does not exist.</summary>
     MissingSchema,
-
-    /// <summary>A key exists already.</summary>
-    UniqueViolation,
 
     /// <summary>The server or file cannot be reached, or ended the connection.</summary>
     Unavailable,
