@@ -18,13 +18,12 @@ public sealed class Stage(Engines engines, LogFile log, Accidents accidents, Tra
 
     public Engines Engines => engines;
 
-    public LogFile Log => log;
-
     public Accidents Accidents => accidents;
 
     public Transcript Transcript => transcript;
 
-    public TimeSpan Patience => patience;
+    /// <summary>Whose orders were accepted, as far as the walkthrough knows.</summary>
+    public SortedSet<string> Accepted { get; } = new(StringComparer.Ordinal);
 
     public IServiceProvider Services => (_app ?? throw new InvalidOperationException("The application is not running.")).Services;
 
@@ -58,6 +57,7 @@ public sealed class Stage(Engines engines, LogFile log, Accidents accidents, Tra
         using var response = await PostAsync(path, new PlaceOrder(customer, "teapot", 1));
         if (!response.IsSuccessStatusCode)
             throw new PromiseBrokenException($"{customer}'s order is accepted", "201", ((int)response.StatusCode).ToString(CultureInfo.InvariantCulture));
+        Accepted.Add(customer);
         return (await response.Content.ReadFromJsonAsync<Order>())!;
     }
 
@@ -78,11 +78,7 @@ public sealed class Stage(Engines engines, LogFile log, Accidents accidents, Tra
         transcript.Check(promise, Effects(times, times, 2 * times), Effects(status.Reservations, status.Confirmations, status.Notifications.Count));
     }
 
-    public async Task<int> OutboxCountAsync()
-    {
-        await using var db = engines.OpenDatabase();
-        return await db.Set<Envelope>().CountAsync();
-    }
+    public Task WaitForEmptyOutboxAsync() => WaitAsync("the outbox is empty", async () => await OutboxCountAsync() == 0);
 
     /// <summary>Waits for a condition.</summary>
     /// <exception cref="PromiseBrokenException">It did not come true in time.</exception>
@@ -107,6 +103,12 @@ public sealed class Stage(Engines engines, LogFile log, Accidents accidents, Tra
 
     private static string Effects(int reservations, int confirmations, int notifications)
         => $"{reservations} reservation(s), {confirmations} confirmation(s), {notifications} notification(s)";
+
+    private async Task<int> OutboxCountAsync()
+    {
+        await using var db = engines.OpenDatabase();
+        return await db.Set<Envelope>().CountAsync();
+    }
 
     private async Task<OrderStatus> StatusAsync(Guid orderId)
     {

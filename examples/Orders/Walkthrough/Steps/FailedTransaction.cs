@@ -8,23 +8,30 @@ namespace Orders.Walkthrough.Steps;
 /// <summary>Failures after the publish: before, inside and after SaveChanges.</summary>
 public sealed class FailedTransaction : IStep
 {
+    private const string Refused = "Carl";
+    private const string Unsaved = "Cleo";
+    private const string RolledBack = "Cora";
+
+    /// <summary>Whose orders fail.</summary>
+    public static readonly IReadOnlyList<string> Customers = [Refused, Unsaved, RolledBack];
+
     public string Name => "rollback";
 
     public string Title => "A transaction that fails leaves neither order nor message";
 
     public async Task RunAsync(Stage stage)
     {
-        using (var refused = await stage.PostAsync("/orders", new PlaceOrder("Carl", "teapot", 0)))
+        using (var refused = await stage.PostAsync("/orders", new PlaceOrder(Refused, "teapot", 0)))
             stage.Transcript.Check("inside SaveChanges: the database refuses an order of nothing", 409, (int)refused.StatusCode);
-        await CheckNothingIsLeftAsync(stage, "Carl");
+        await CheckNothingIsLeftAsync(stage, Refused);
 
-        stage.Transcript.Say("Cleo's order: an exception after the publish, before SaveChanges");
-        await FailAsync(stage, "Cleo", static (_, _) => throw new InjectedFailureException());
-        await CheckNothingIsLeftAsync(stage, "Cleo");
+        stage.Transcript.Say($"{Unsaved}'s order: an exception after the publish, before SaveChanges");
+        await FailAsync(stage, Unsaved, static (_, _) => throw new InjectedFailureException());
+        await CheckNothingIsLeftAsync(stage, Unsaved);
 
-        stage.Transcript.Say("Cora's order: an exception after SaveChanges, in an explicit transaction that is rolled back");
-        await FailAsync(stage, "Cora", SaveAndFailAsync);
-        await CheckNothingIsLeftAsync(stage, "Cora");
+        stage.Transcript.Say($"{RolledBack}'s order: an exception after SaveChanges, in an explicit transaction that is rolled back");
+        await FailAsync(stage, RolledBack, SaveAndFailAsync);
+        await CheckNothingIsLeftAsync(stage, RolledBack);
     }
 
     /// <summary>Does what an endpoint does, up to the failure.</summary>

@@ -30,6 +30,7 @@ public sealed class KilledProcess : IStep
         {
             var orders = await db.Orders.AsNoTracking().Where(order => order.Customer == Customer).ToListAsync();
             stage.Transcript.Check($"{Customer}'s order is committed", 1, orders.Count);
+            stage.Accepted.Add(Customer);
             orderId = orders[0].Id;
             stage.Transcript.Check("its message is in the outbox", 1, await db.Set<Envelope>().CountAsync());
             stage.Transcript.Check("nothing was delivered", 0, await db.Reservations.CountAsync(row => row.OrderId == orderId));
