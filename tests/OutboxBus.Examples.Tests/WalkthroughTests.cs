@@ -38,43 +38,6 @@ public sealed class WalkthroughTests
         }
     }
 
-    // A check that cannot fail is worth nothing: each accident is made to go wrong once.
-    [Theory]
-    [InlineData("placed", "Ann's order is delivered, reserved and confirmed")]
-    [InlineData("rollback", "nothing is left of Cora's order")]
-    [InlineData("duplicate", "both subscribers' inboxes recognise it")]
-    [InlineData("outage", "delivery keeps probing the broker")]
-    [InlineData("kill", "that process was killed")]
-    public async Task A_step_whose_outcome_is_not_the_promised_one_fails_the_walkthrough(string step, string brokenPromise)
-    {
-        var (exitCode, printed) = await OrdersProcess.RunAsync("--sabotage", step, "--patience", "4");
-
-        exitCode.Should().Be(1, printed);
-        printed.Should().Contain($"FAILED: {brokenPromise}").And.NotContain("6 of 6 steps");
-    }
-
-    [Theory]
-    [InlineData("--nonsense", "Unrecognized command or argument '--nonsense'.")]
-    [InlineData("--postgres=nonsense", "--postgres is no connection string")]
-    [InlineData("--rabbitmq=http://localhost", "--rabbitmq is no URI such as \"amqp://")]
-    [InlineData("--sqlite=shop.db", "need --serve")]
-    public async Task Wrong_switches_end_with_2_and_a_reason(string argument, string reason)
-    {
-        var (exitCode, printed) = await OrdersProcess.RunAsync(argument);
-
-        exitCode.Should().Be(2, printed);
-        printed.Should().Contain(reason).And.NotContain("   at ");
-    }
-
-    [Fact]
-    public async Task Help_explains_the_switches_but_not_the_hidden_ones()
-    {
-        var (exitCode, printed) = await OrdersProcess.RunAsync("--help");
-
-        exitCode.Should().Be(0);
-        printed.Should().ContainAll("--serve", "--postgres", "--rabbitmq").And.NotContain("--sabotage");
-    }
-
     private static void Passes((int ExitCode, string Printed) run, string engines)
     {
         run.ExitCode.Should().Be(0, run.Printed);
