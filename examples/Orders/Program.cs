@@ -1,0 +1,3 @@
+using Orders.Hosting;
+
+return await OrdersCommand.RunAsync(args);
