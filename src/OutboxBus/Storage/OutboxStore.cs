@@ -80,7 +80,13 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         try
         {
             await using var lease = await database.OpenAsync(cancellationToken);
-            await ExecuteAsync(lease.Connection, null, Dialect.CheckSchema, cancellationToken);
+            await using var command = lease.Connection.CreateCommand();
+            Dialect.CheckSchema(command);
+            await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+            // SQLite's driver prepares the next query only when its result is asked for.
+            while (await reader.NextResultAsync(cancellationToken))
+            {
+            }
         }
         catch (Exception exception) when (Classify(exception) == DatabaseError.MissingSchema)
         {
