@@ -22,6 +22,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
     // Saved inside a transaction that has not ended.
     private readonly List<Envelope> _awaitingCommit = [];
+
+    // Those of them that were saved with acceptAllChangesOnSuccess: false, which means: save again if the transaction comes to nothing.
+    private readonly List<Envelope> _unaccepted = [];
     private Guid _awaitedTransaction;
 
     private IDbContextTransaction? _gate;
@@ -87,6 +90,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         _pending.Reset();
         _tracked.Clear();
         _awaitingCommit.Clear();
+        _unaccepted.Clear();
         context.ChangeTracker.Clear();
         if (gate is null)
             return;
@@ -119,7 +123,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             return;
 
         var database = context.Database;
-        if (database.AutoTransactionBehavior == AutoTransactionBehavior.Never && database.CurrentTransaction is null && Transaction.Current is null)
+        if (database.AutoTransactionBehavior == AutoTransactionBehavior.Never
+            && database.CurrentTransaction is null && database.GetEnlistedTransaction() is null && Transaction.Current is null)
         {
             throw new OutboxBusException(
                 "A message was published into a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
@@ -131,7 +136,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             && database.GetEnlistedTransaction() is null
             && Transaction.Current is null
             && database.GetDbConnection().State == ConnectionState.Closed;
-        _savedFrom = time.GetTimestamp();
+        // Of several saves in one transaction the first: no row's lease may be taken to last longer than it does.
+        if (_awaitingCommit.Count == 0)
+            _savedFrom = time.GetTimestamp();
     }
 
     /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes.</summary>
@@ -141,25 +148,30 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             return 0;
 
         _rowsWritten = rows > 0;
-        var saved = _tracked.ToList();
+        // What the application has removed from the change tracker was not saved, and stays known as such.
+        var saved = _tracked.Where(envelope => context.Entry(envelope).State != EntityState.Detached).ToList();
         if (saved.Count == 0)
             return 0;
 
-        _tracked.Clear();
+        _tracked.RemoveAll(envelope => context.Entry(envelope).State != EntityState.Detached);
+        var unaccepted = saved.Where(envelope => context.Entry(envelope).State == EntityState.Added).ToList();
+        // At once, or a second save of unaccepted changes would insert them a second time.
+        foreach (var envelope in saved)
+            context.Entry(envelope).State = EntityState.Detached;
+
         if (context.Database.CurrentTransaction is { } transaction)
         {
             _awaitedTransaction = transaction.TransactionId;
             _awaitingCommit.AddRange(saved);
+            _unaccepted.AddRange(unaccepted);
         }
         else if (Transaction.Current is { } ambient)
         {
-            Detach(saved);
             var savedFrom = _savedFrom;
             ambient.TransactionCompleted += (_, _) => handOff.Offer(saved, CommitCertainty.Unverified, savedFrom);
         }
         else
         {
-            Detach(saved);
             handOff.Offer(saved, _commitIsEvident ? CommitCertainty.Proven : CommitCertainty.Unverified, _savedFrom);
         }
 
@@ -173,16 +185,18 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             return;
         var committed = _awaitingCommit.ToList();
         _awaitingCommit.Clear();
-        Detach(committed);
+        _unaccepted.Clear();
         // The gate's envelopes are written by its last flush: nothing can have rolled them back since.
         handOff.Offer(committed, _gate is not null ? CommitCertainty.Proven : CommitCertainty.Unverified, _savedFrom);
     }
 
-    /// <summary>The context's transaction has rolled back: its envelopes never existed.</summary>
+    /// <summary>The context's transaction has rolled back: its envelopes never existed. Unaccepted ones are saved again, as the caller's own rows are.</summary>
     public void RolledBack()
     {
-        Detach(_awaitingCommit);
         _awaitingCommit.Clear();
+        foreach (var envelope in _unaccepted)
+            _pending.Add(envelope);
+        _unaccepted.Clear();
     }
 
     /// <summary>A transaction disposed without commit raises no event; notice it when the next save begins.</summary>
@@ -190,12 +204,6 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     {
         if (_awaitingCommit.Count > 0 && context.Database.CurrentTransaction?.TransactionId != _awaitedTransaction)
             RolledBack();
-    }
-
-    private void Detach(List<Envelope> envelopes)
-    {
-        foreach (var envelope in envelopes)
-            context.Entry(envelope).State = EntityState.Detached;
     }
 
     private static async Task<object?> RunAsync(Func<Task> operation)
