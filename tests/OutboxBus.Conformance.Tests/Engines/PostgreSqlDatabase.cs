@@ -40,7 +40,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
             """),
         .. await LinesAsync(connection, "select schemaname, indexname, indexdef from pg_indexes where schemaname not in ('pg_catalog', 'information_schema') order by 1, 2"),
         .. await LinesAsync(connection, """
-            select conrelid::regclass as "table", conname, pg_get_constraintdef(oid) as definition
+            select conrelid::regclass::text as "table", conname, pg_get_constraintdef(oid) as definition
             from pg_constraint where connamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) and contype <> 'n' order by 1, 2
             """),
         .. await LinesAsync(connection, """
