@@ -71,7 +71,10 @@ internal static class DeliveryPolicy
         if (error is null)
             return null;
         var text = $"{error.GetType().FullName}: {error.Message}";
-        return text.Length <= MaxErrorLength ? text : text[..MaxErrorLength];
+        if (text.Length > MaxErrorLength)
+            text = text[..MaxErrorLength];
+        // PostgreSQL refuses a NUL, and its driver half of a surrogate pair: one such text would hold up every settlement.
+        return string.Concat(text.EnumerateRunes()).Replace('\0', '\uFFFD');
     }
 }
 
