@@ -165,6 +165,26 @@ public abstract class StatementsOn<TDatabase>(TDatabase database) : SuiteOn<TDat
         (await StoredAsync()).Select(row => row.LastError).Should().Equal("old", "new");
     }
 
+    [SkippableTheory]
+    [InlineData("\0")]
+    [InlineData("\ud83d")]
+    [InlineData("cut")]
+    public async Task Whatever_an_error_says_it_can_be_stored(string text)
+    {
+        // A pair of surrogates that the limit on the length cuts in two.
+        var message = text == "cut" ? string.Concat(Enumerable.Repeat("😀", 1000)) : text;
+        await InsertAsync(New(), New());
+        var claimed = await Store.ClaimAsync(Bus, 10, Lease, default);
+        var options = new DeliveryOptions { MaxAttempts = 2 };
+        claimed[1].Attempts = 1;
+        var verdicts = claimed.Select(row => DeliveryPolicy.Judge(row, SendOutcome.Refused(new IOException(message)), true, Lease, options, new Random(1)));
+
+        await Store.SettleAsync(SettlementBatch.From([.. verdicts]), default);
+
+        (await StoredAsync()).Single().LastError.Should().StartWith("System.IO.IOException: ");
+        (await DeadLettersAsync()).Single().Error.Should().StartWith("System.IO.IOException: ");
+    }
+
     [SkippableFact]
     public async Task A_row_rescheduled_without_delay_is_claimed_again()
     {
