@@ -66,7 +66,7 @@ public sealed class StatementSnapshots
         using (command)
         {
             Operations[operation](dialect, command);
-            var parameters = command.Parameters.Cast<DbParameter>().Select(parameter => $"{parameter.ParameterName} {parameter.DbType} = {Text(parameter.Value)}");
+            var parameters = command.Parameters.Cast<DbParameter>().Select(parameter => $"{parameter.ParameterName} = {Text(parameter.Value)}");
             Snapshot.Match(string.Join('\n', [command.CommandText.TrimEnd(), "--", .. parameters]), $"{operation}.{engine}");
         }
     }
