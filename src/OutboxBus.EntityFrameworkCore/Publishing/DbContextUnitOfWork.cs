@@ -207,9 +207,10 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         _awaitingCommit.Clear();
         foreach (var envelope in _unaccepted)
         {
-            // The next insert gives it a key, a lease and a time anew.
+            // The next insert gives it a key, a time and, unless it has a due time or waits for others, a lease anew.
+            if (envelope.DueAt is null && envelope.VisibleAt > envelope.CreatedAt)
+                envelope.VisibleAt = default;
             envelope.Id = 0;
-            envelope.VisibleAt = envelope.DueAt ?? default;
             envelope.CreatedAt = default;
             _pending.Add(envelope);
         }

@@ -8,8 +8,11 @@ internal static class DeliveryPolicy
     // Enough for two processes to have been stopped for other reasons while they held the row.
     internal const int ClaimsBeforeSuspicion = 3;
 
-    /// <summary>The claim count written just before such a row is sent alone: who finds more knows that this send ended without an outcome.</summary>
+    /// <summary>The least claim count written just before such a row is sent alone: from then on each further claim means a lone send without an outcome.</summary>
     internal const int SentAloneMark = 1000;
+
+    /// <summary>How many lone sends may end without an outcome: one may have been stopped for another reason, or have outlasted its lease.</summary>
+    internal const int LoneSends = 3;
 
     private const int MaxErrorLength = 1000;
 
@@ -20,7 +23,7 @@ internal static class DeliveryPolicy
             return Treatment.BuryExpired;
         return envelope.ClaimCount switch
         {
-            > SentAloneMark => Treatment.BuryNoOutcome,
+            >= SentAloneMark + LoneSends => Treatment.BuryNoOutcome,
             >= ClaimsBeforeSuspicion => Treatment.SendAlone,
             _ => suspect ? Treatment.SendApart : Treatment.Send,
         };
@@ -73,12 +76,11 @@ internal static class DeliveryPolicy
     {
         if (error is null)
             return null;
-        // PostgreSQL refuses NUL characters in text.
-        var text = $"{error.GetType().FullName}: {error.Message}".Replace('\0', ' ');
-        if (text.Length <= MaxErrorLength)
-            return text;
-        // Nor may a character be cut in two.
-        return text[..(char.IsHighSurrogate(text[MaxErrorLength - 1]) ? MaxErrorLength - 1 : MaxErrorLength)];
+        var text = $"{error.GetType().FullName}: {error.Message}";
+        if (text.Length > MaxErrorLength)
+            text = text[..MaxErrorLength];
+        // PostgreSQL refuses a NUL, and its driver half of a surrogate pair.
+        return string.Concat(text.EnumerateRunes()).Replace('\0', '\uFFFD');
     }
 }
 

@@ -25,7 +25,7 @@ internal sealed class OutboxStore(IOutboxDatabase database)
     public async Task MarkSentAloneAsync(Envelope envelope, CancellationToken cancellationToken)
     {
         await using var lease = await database.OpenAsync(cancellationToken);
-        await ExecuteAsync(lease.Connection, null, command => Dialect.SetClaimCount(command, envelope, DeliveryPolicy.SentAloneMark), cancellationToken);
+        await ExecuteAsync(lease.Connection, null, command => Dialect.SetClaimCount(command, envelope, Math.Max(envelope.ClaimCount, DeliveryPolicy.SentAloneMark)), cancellationToken);
     }
 
     /// <summary>Those of the envelopes that are committed and still as they were inserted.</summary>
