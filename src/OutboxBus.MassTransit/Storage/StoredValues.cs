@@ -56,7 +56,7 @@ internal static class StoredValues
                 JsonValueKind.True => true,
                 JsonValueKind.False => false,
                 JsonValueKind.Number => property.Value.GetInt32(),
-                JsonValueKind.Object => Decode(property.Value.GetProperty(TagName).GetString(), property.Value.GetProperty(TextName).GetString()!),
+                JsonValueKind.Object => Decode(property),
                 _ => throw new FormatException($"The stored value \"{property.Name}\" has the JSON kind {property.Value.ValueKind}."),
             };
         }
@@ -92,6 +92,20 @@ internal static class StoredValues
         _ => "ulong",
     };
 
+    private static object Decode(JsonProperty property)
+    {
+        var tag = property.Value.GetProperty(TagName).GetString();
+        try
+        {
+            return Decode(tag, property.Value.GetProperty(TextName).GetString()!);
+        }
+        catch (Exception exception) when (exception is FormatException or OverflowException or JsonException or ArgumentException)
+        {
+            // Not as the inner exception either: the parsers repeat the value, which may be a secret, and this is logged.
+            throw new FormatException($"The stored value \"{property.Name}\" cannot be read as \"{tag}\".");
+        }
+    }
+
     private static object Decode(string? tag, string text) => tag switch
     {
         "byte" => byte.Parse(text, CultureInfo.InvariantCulture),
@@ -111,6 +125,6 @@ internal static class StoredValues
         "uri" => new Uri(text, UriKind.RelativeOrAbsolute),
         "bytes" => Convert.FromBase64String(text),
         "json" => JsonDocument.Parse(text).RootElement,
-        _ => throw new FormatException($"The stored value has the unknown type \"{tag}\"."),
+        _ => throw new FormatException("The type is not of the closed list."),
     };
 }

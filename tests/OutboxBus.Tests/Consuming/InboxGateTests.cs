@@ -1,0 +1,261 @@
+using FluentAssertions;
+using Microsoft.Data.Sqlite;
+using OutboxBus.Consuming;
+using OutboxBus.Diagnostics;
+using OutboxBus.Storage;
+using OutboxBus.Tests.Fakes;
+using Xunit;
+
+namespace OutboxBus.Tests.Consuming;
+
+public sealed class InboxGateTests : IAsyncLifetime
+{
+    private static readonly InboxKey Key = new(Guid.Parse("6f0a2a3e-9c1c-4a55-8a51-0b7c9d1f2e11"), "stock/ReserveStock");
+
+    private readonly SqliteDatabase _database = new();
+    private readonly RecordedMetrics _metrics = new();
+    private readonly RecordedLogs<InboxGate> _logs = new();
+    private readonly List<FaultPoint> _reached = [];
+    private readonly FakeUnitOfWork _unit;
+    private readonly InboxGate _gate;
+    private int _handled;
+
+    public InboxGateTests()
+    {
+        _database.Execute("create table business (id integer)");
+        _unit = new FakeUnitOfWork(_database);
+        _gate = new InboxGate(
+            _database,
+            _metrics.Metrics,
+            new FaultPoints((point, _) =>
+            {
+                _reached.Add(point);
+                return ValueTask.CompletedTask;
+            }),
+            _logs);
+    }
+
+    private long BusinessRows => _database.Count("business");
+
+    private long InboxRows => _database.Count("inbox_message", $"message_id = {SqliteDatabase.Text(Key.MessageId)} and consumer = 'stock/ReserveStock' and generation = 0");
+
+    public Task InitializeAsync() => Task.CompletedTask;
+
+    public async Task DisposeAsync()
+    {
+        await _unit.DisposeAsync();
+        _metrics.Dispose();
+        _database.Dispose();
+    }
+
+    [Fact]
+    public async Task Record_handler_flush_and_commit_are_one_transaction_in_this_order()
+    {
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Consumed);
+
+        _unit.Steps.Should().Equal("begin", "command", "handler", "flush", "commit");
+        BusinessRows.Should().Be(1);
+        InboxRows.Should().Be(1);
+        _metrics.Sum("outboxbus.consumed").Should().Be(1);
+        _metrics.Sum("outboxbus.duplicates").Should().Be(0);
+        _reached.Should().Equal(FaultPoint.AfterConsume);
+    }
+
+    [Fact]
+    public async Task Record_is_in_the_transaction_before_the_handler_runs()
+    {
+        var recorded = 0;
+
+        await _gate.ConsumeOnceAsync(
+            _unit,
+            Key,
+            () =>
+            {
+                recorded = _database.Faults.Calls(nameof(AdjustableDialect.RecordConsumed));
+                InboxRows.Should().Be(0, "others see the record only with the commit");
+                return Task.CompletedTask;
+            },
+            CancellationToken.None);
+
+        recorded.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Duplicate_rolls_back_and_does_not_run_the_handler()
+    {
+        await ConsumeAsync();
+        _unit.Steps.Clear();
+
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Duplicate);
+
+        _unit.Steps.Should().Equal("begin", "command", "rollback");
+        _handled.Should().Be(1);
+        BusinessRows.Should().Be(1);
+        _metrics.Sum("outboxbus.duplicates").Should().Be(1);
+        _logs.Count(301).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Other_consumers_and_generations_consume_the_same_message()
+    {
+        await ConsumeAsync();
+        await ConsumeAsync(Key with { Consumer = "billing/SendInvoice" });
+        await ConsumeAsync(Key with { Generation = 1 });
+
+        _handled.Should().Be(3);
+    }
+
+    [Fact]
+    public async Task Exception_of_the_handler_rolls_everything_back_and_comes_through()
+    {
+        var error = new InvalidOperationException("No stock.");
+
+        var thrown = await Consume(() =>
+        {
+            _unit.Execute("insert into business values (1)");
+            throw error;
+        }).Should().ThrowAsync<InvalidOperationException>();
+
+        thrown.Which.Should().BeSameAs(error);
+        _unit.Steps.Should().Equal("begin", "command", "handler", "rollback");
+        BusinessRows.Should().Be(0);
+        InboxRows.Should().Be(0);
+        _metrics.Sum("outboxbus.consumed").Should().Be(0);
+        _reached.Should().BeEmpty();
+    }
+
+    [Fact]
+    public async Task Message_that_failed_is_consumed_when_it_comes_again()
+    {
+        await Consume(() => throw new InvalidOperationException()).Should().ThrowAsync<InvalidOperationException>();
+
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Consumed);
+    }
+
+    [Fact]
+    public async Task Failed_flush_rolls_everything_back()
+    {
+        _unit.FlushError = new InvalidOperationException("A constraint.");
+
+        await Consume(Handle).Should().ThrowAsync<InvalidOperationException>().WithMessage("A constraint.");
+
+        _unit.Steps.Should().EndWith("rollback").And.NotContain("commit");
+        BusinessRows.Should().Be(0);
+        InboxRows.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Flush_that_wrote_nothing_is_followed_by_a_proof_of_life()
+    {
+        _unit.FlushWritesRows = false;
+
+        await ConsumeAsync();
+
+        _unit.Steps.Should().Equal("begin", "command", "handler", "flush", "command", "commit");
+        _database.Faults.Calls(nameof(SqlDialect.ProbeStatement)).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Dead_transaction_is_not_committed()
+    {
+        _unit.FlushWritesRows = false;
+        _database.Faults.Probe = "select nothing from nowhere";
+
+        await Consume(Handle).Should().ThrowAsync<SqliteException>();
+
+        _unit.Steps.Should().EndWith("rollback").And.NotContain("commit");
+        BusinessRows.Should().Be(0);
+        InboxRows.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Commit_whose_answer_got_lost_counts_as_consumed()
+    {
+        _unit.ErrorAfterCommit = new InvalidOperationException("The connection broke.");
+
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Consumed);
+
+        BusinessRows.Should().Be(1);
+        _metrics.Sum("outboxbus.consumed").Should().Be(1);
+        _logs.Count(302).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Commit_that_failed_comes_through()
+    {
+        _unit.CommitError = new InvalidOperationException("The connection broke.");
+
+        await Consume(Handle).Should().ThrowAsync<InvalidOperationException>().WithMessage("The connection broke.");
+
+        _unit.Steps.Should().EndWith("rollback");
+        BusinessRows.Should().Be(0);
+        _metrics.Sum("outboxbus.consumed").Should().Be(0);
+        _reached.Should().BeEmpty();
+    }
+
+    [Fact]
+    public async Task Commit_in_doubt_counts_as_failed_so_that_the_message_comes_again()
+    {
+        _unit.ErrorAfterCommit = new InvalidOperationException("The connection broke.");
+        _database.Down = new InvalidOperationException("So did the server.");
+
+        await Consume(Handle).Should().ThrowAsync<InvalidOperationException>().WithMessage("The connection broke.");
+
+        _database.Down = null;
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Duplicate);
+        _handled.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Copy_that_waited_too_long_for_another_waits_again_and_the_handler_runs_once()
+    {
+        var waits = 0;
+        _database.Faults.Before = statement =>
+        {
+            if (statement == nameof(AdjustableDialect.RecordConsumed) && waits++ < 2)
+                throw new SqliteException("database is locked", 5);
+        };
+
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Consumed);
+
+        _unit.Steps.Should().Equal("begin", "command", "rollback", "begin", "command", "rollback", "begin", "command", "handler", "flush", "commit");
+        _handled.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Copy_stops_waiting_when_it_is_cancelled()
+    {
+        using var cancelled = new CancellationTokenSource();
+        _database.Faults.Before = statement =>
+        {
+            if (statement != nameof(AdjustableDialect.RecordConsumed))
+                return;
+            cancelled.Cancel();
+            throw new SqliteException("database is locked", 5);
+        };
+
+        await _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, Key, Handle, cancelled.Token)).Should().ThrowAsync<SqliteException>();
+
+        _handled.Should().Be(0);
+        _unit.Steps.Should().Equal("begin", "command", "rollback");
+    }
+
+    [Fact]
+    public async Task Contention_in_the_handler_is_left_to_the_retry_outside()
+    {
+        await Consume(() => throw new SqliteException("database is locked", 5)).Should().ThrowAsync<SqliteException>();
+
+        _unit.Steps.Should().Equal("begin", "command", "rollback");
+    }
+
+    private Task Handle()
+    {
+        _handled++;
+        _unit.Execute("insert into business values (1)");
+        return Task.CompletedTask;
+    }
+
+    private Task<ConsumeOutcome> ConsumeAsync(InboxKey? key = null) => _gate.ConsumeOnceAsync(_unit, key ?? Key, Handle, CancellationToken.None);
+
+    private Func<Task<ConsumeOutcome>> Consume(Func<Task> handle) => _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, Key, handle, CancellationToken.None));
+}

@@ -1,0 +1,82 @@
+using FluentAssertions;
+using Microsoft.Extensions.Time.Testing;
+using OutboxBus.Delivery;
+using OutboxBus.Tests.Fakes;
+using Xunit;
+
+namespace OutboxBus.Tests.Delivery;
+
+public sealed class ClaimPacingTests
+{
+    private readonly FakeTimeProvider _time = new();
+    private readonly ClaimPacing _pacing;
+
+    public ClaimPacingTests() => _pacing = new ClaimPacing(new DeliveryOptions { PollInterval = TimeSpan.FromSeconds(10) }, _time, new MiddleRandom());
+
+    [Fact]
+    public void First_claim_is_due_at_once()
+    {
+        _pacing.IsDue.Should().BeTrue();
+        _pacing.UntilDue.Should().Be(TimeSpan.Zero);
+    }
+
+    [Fact]
+    public void Full_batch_is_followed_by_another_at_once()
+    {
+        _pacing.Claimed(500, 500);
+
+        _pacing.IsDue.Should().BeTrue();
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(499)]
+    public void Anything_less_is_followed_after_the_poll_interval(int count)
+    {
+        _pacing.Claimed(count, 500);
+
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(10));
+        _time.Advance(TimeSpan.FromSeconds(10) - TimeSpan.FromTicks(1));
+        _pacing.IsDue.Should().BeFalse();
+        _time.Advance(TimeSpan.FromTicks(1));
+        _pacing.IsDue.Should().BeTrue();
+    }
+
+    [Fact]
+    public void Failed_claim_waits_for_the_pause()
+    {
+        _pacing.Failed(TimeSpan.FromSeconds(3));
+
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(3));
+    }
+
+    [Fact]
+    public void Expected_row_brings_the_next_claim_forward_but_never_back()
+    {
+        _pacing.Claimed(0, 500);
+
+        _pacing.Expect(TimeSpan.FromSeconds(2));
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(2));
+
+        _pacing.Expect(TimeSpan.FromSeconds(5));
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(2));
+    }
+
+    [Fact]
+    public void Expected_row_does_not_delay_a_claim_that_is_due()
+    {
+        _pacing.Expect(TimeSpan.FromSeconds(5));
+
+        _pacing.IsDue.Should().BeTrue();
+    }
+}
+
+public sealed class JitterTests
+{
+    [Theory]
+    [InlineData(0, 8)]
+    [InlineData(0.5, 10)]
+    [InlineData(1, 12)]
+    public void Time_varies_by_a_fifth_either_way(double share, double seconds)
+        => Jitter.Apply(TimeSpan.FromSeconds(10), new FixedRandom(share)).Should().Be(TimeSpan.FromSeconds(seconds));
+}

@@ -1,0 +1,524 @@
+using FluentAssertions;
+using Microsoft.Extensions.Logging;
+using OutboxBus.Delivery;
+using OutboxBus.Tests.Fakes;
+using Xunit;
+
+namespace OutboxBus.Tests.Delivery;
+
+public sealed class DeliveryLoopTests : IAsyncLifetime
+{
+    private static readonly InvalidOperationException Error = new("The broker said no.");
+
+    private readonly LoopHarness _loop = new();
+
+    private SqliteDatabase Database => _loop.Database;
+
+    private ScriptedSender Sender => _loop.Sender;
+
+    private RecordedLogs Logs => _loop.Logs;
+
+    public Task InitializeAsync() => Task.CompletedTask;
+
+    public async Task DisposeAsync() => await _loop.DisposeAsync();
+
+    [Fact]
+    public async Task What_was_handed_off_is_sent_without_a_claim_and_deleted_once_confirmed()
+    {
+        var envelope = Database.AddLeased();
+        _loop.Offer(CommitCertainty.Proven, envelope);
+
+        _loop.Start();
+
+        await OutboxIsEmptyAsync();
+        Sender.Confirmed.Should().Equal(envelope.MessageId);
+        _loop.Metrics.Sum("outboxbus.claimed").Should().Be(0);
+        Database.Faults.Calls(nameof(AdjustableDialect.Verify)).Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Row_nobody_handed_over_is_claimed_and_sent()
+    {
+        var envelopes = Enumerable.Range(0, 20).Select(_ => Database.AddDue().MessageId).ToList();
+
+        _loop.Start();
+
+        await OutboxIsEmptyAsync();
+        Sender.Confirmed.Should().BeEquivalentTo(envelopes);
+        _loop.Metrics.Sum("outboxbus.claimed").Should().Be(20);
+    }
+
+    [Fact]
+    public async Task Row_of_another_bus_is_left_alone()
+    {
+        Database.AddDue(envelope => envelope.Bus = "other");
+        Database.AddDue();
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.OutboxRows == 1, "the own row is gone");
+        Database.Count("outbox_message", "bus = 'other' and claim_count = 0").Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Row_stays_until_the_broker_has_confirmed()
+    {
+        var answer = new TaskCompletionSource<SendOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Sender.Script = (_, _) => answer.Task;
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased());
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started == 1, "the message is under way");
+
+        Database.OutboxRows.Should().Be(1);
+
+        answer.SetResult(SendOutcome.Confirmed);
+        await OutboxIsEmptyAsync();
+    }
+
+    [Fact]
+    public async Task Unverified_message_whose_row_was_rolled_back_is_never_sent()
+    {
+        var committed = Database.AddLeased();
+        var rolledBack = Database.AddLeased();
+        Database.Execute($"delete from outbox_message where id = {rolledBack.Id}");
+        _loop.Offer(CommitCertainty.Unverified, committed, rolledBack);
+
+        _loop.Start();
+        await OutboxIsEmptyAsync();
+        await _loop.StopAsync();
+
+        Sender.Confirmed.Should().Equal(committed.MessageId);
+        Sender.Started.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Unverified_message_is_not_sent_while_the_database_cannot_be_asked()
+    {
+        var envelope = Database.AddLeased();
+        Database.Faults.Before = statement => ThrowOn(statement, nameof(AdjustableDialect.Verify));
+        _loop.Offer(CommitCertainty.Unverified, envelope);
+
+        await _loop.TurnAsync();
+
+        Sender.Started.Should().Be(0);
+        Database.OutboxRows.Should().Be(1);
+        Logs.Count(401).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Hand_off_whose_lease_is_too_short_for_a_send_is_left_to_the_next_claim()
+    {
+        var envelope = Database.AddLeased();
+        envelope.VisibleAt = envelope.CreatedAt + _loop.Options.SendTimeout - TimeSpan.FromMilliseconds(1);
+        _loop.Offer(CommitCertainty.Proven, envelope);
+
+        await _loop.TurnAsync();
+
+        _loop.HandOff.IsEmpty.Should().BeTrue();
+        Sender.Started.Should().Be(0);
+        Database.OutboxRows.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Refused_message_backs_off_with_its_attempts_in_the_row()
+    {
+        _loop.Options.MinBackoff = _loop.Options.MaxBackoff = TimeSpan.FromHours(1);
+        Sender.Script = (_, _) => Task.FromResult(SendOutcome.Refused(Error));
+        var envelope = Database.AddDue();
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "attempts = 1") == 1, "the refusal is in the row");
+        Database.Read<string>("select last_error from outbox_message").Should().Contain("The broker said no.");
+        Database.Read<long>("select claim_count from outbox_message").Should().Be(0);
+        Database.Count("outbox_message", "visible_at > unixepoch('subsec') * 1000 + 40 * 60 * 1000").Should().Be(1);
+        Sender.SendsOf(envelope).Should().Be(1);
+        Logs.Count(206).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Message_refused_to_the_last_attempt_is_a_dead_letter_with_body_and_reason()
+    {
+        _loop.Options.MaxAttempts = 3;
+        Sender.Script = (_, _) => Task.FromResult(SendOutcome.Refused(Error));
+        var envelope = Database.AddDue(due =>
+        {
+            due.Body = [4, 5, 6];
+            due.Headers = """{"a":"b"}""";
+        });
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.DeadLetters == 1, "the message is a dead letter");
+        Database.OutboxRows.Should().Be(0);
+        Sender.SendsOf(envelope).Should().Be(3);
+        Database.Read<string>("select reason from outbox_dead_letter").Should().Be(nameof(DeadLetterReason.Refused));
+        Database.Read<string>("select error from outbox_dead_letter").Should().Contain("The broker said no.");
+        Database.Read<long>("select attempts from outbox_dead_letter").Should().Be(3);
+        Database.Read<byte[]>("select body from outbox_dead_letter").Should().Equal(4, 5, 6);
+        Database.Read<string>("select headers from outbox_dead_letter").Should().Be("""{"a":"b"}""");
+        Database.Count("outbox_dead_letter", $"message_id = {SqliteDatabase.Text(envelope.MessageId)} and outbox_id = {envelope.Id}").Should().Be(1);
+        Logs.Messages.Should().ContainSingle(message => message.EventId == 207 && message.Level == LogLevel.Error);
+    }
+
+    [Fact]
+    public async Task Outage_is_reported_once_costs_no_attempt_and_ends_with_everything_delivered()
+    {
+        var up = false;
+        Sender.Script = (_, _) => Task.FromResult(Volatile.Read(ref up) ? SendOutcome.Confirmed : SendOutcome.TransportFailed(Error));
+        var envelopes = Enumerable.Range(0, 20).Select(_ => Database.AddDue().MessageId).ToList();
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started > 30, "the broker has been probed again and again");
+
+        Database.Count("outbox_message", "attempts = 0").Should().Be(20);
+        Logs.Count(208).Should().Be(1);
+        Volatile.Write(ref up, true);
+
+        await OutboxIsEmptyAsync();
+        Sender.Confirmed.Should().BeEquivalentTo(envelopes);
+        Database.DeadLetters.Should().Be(0);
+        Logs.Count(208).Should().Be(1);
+        Logs.Count(209).Should().Be(1);
+        _loop.Metrics.Sum("outboxbus.outages").Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Broker_that_is_down_is_probed_by_one_message_at_a_time()
+    {
+        var hanging = new TaskCompletionSource<SendOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var failures = 0;
+        Sender.Script = (_, _) => Interlocked.Increment(ref failures) == 1 ? Task.FromResult(SendOutcome.TransportFailed(Error)) : hanging.Task;
+        Database.AddDue();
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Logs.Count(208) == 1, "the outage is noticed");
+        for (var message = 0; message < 10; message++)
+            Database.AddDue();
+        await Eventually.BecomesAsync(() => Sender.Started == 2, "a probe is under way");
+
+        // The probe hangs; what comes now must not follow it.
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased(), Database.AddLeased());
+        await StaysAsync(() => Sender.Started == 2, turns: 20);
+
+        hanging.SetResult(SendOutcome.Confirmed);
+        await Eventually.BecomesAsync(() => Logs.Count(209) == 1, "the broker is back");
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "claim_count = 0 and visible_at <= unixepoch('subsec') * 1000") == 0, "the rest is claimed");
+    }
+
+    [Fact]
+    public async Task Message_that_always_breaks_the_channel_is_given_up_and_delays_nobody()
+    {
+        _loop.Options.MaxAttempts = 3;
+        var poison = Database.AddDue();
+        Sender.Script = (envelope, _) => Task.FromResult(envelope.MessageId == poison.MessageId ? SendOutcome.TransportFailed(Error) : SendOutcome.Confirmed);
+        _loop.Start();
+
+        var others = 0;
+        await Eventually.BecomesAsync(
+            () =>
+            {
+                Database.AddDue();
+                others++;
+                return Database.DeadLetters == 1;
+            },
+            "the message that fails while others succeed is given up");
+
+        await OutboxIsEmptyAsync();
+        Sender.Confirmed.Should().HaveCount(others).And.OnlyHaveUniqueItems();
+        Database.Count("outbox_dead_letter", $"message_id = {SqliteDatabase.Text(poison.MessageId)} and reason = 'Refused' and attempts = 3").Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Sender_that_hangs_and_ignores_its_token_does_not_hold_the_others()
+    {
+        _loop.Options.SendTimeout = TimeSpan.FromMilliseconds(100);
+        var stuck = Database.AddDue();
+        var never = new TaskCompletionSource<SendOutcome>();
+        Sender.Script = (envelope, _) => envelope.MessageId == stuck.MessageId ? never.Task : Task.FromResult(SendOutcome.Confirmed);
+        for (var message = 0; message < 10; message++)
+            Database.AddDue();
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.OutboxRows == 1, "the others are delivered");
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "last_error like '%TimeoutException%'") == 1, "the send that hung counts as unknown");
+        Database.Read<long>("select id from outbox_message").Should().Be(stuck.Id);
+    }
+
+    [Fact]
+    public async Task Sender_that_throws_is_taken_for_a_transport_that_failed()
+    {
+        var calls = 0;
+        Sender.Script = (_, _) => Interlocked.Increment(ref calls) == 1 ? throw Error : Task.FromResult(SendOutcome.Confirmed);
+        Database.AddDue();
+
+        _loop.Start();
+
+        await OutboxIsEmptyAsync();
+        Logs.Count(208).Should().Be(1);
+        Database.DeadLetters.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Message_of_an_unknown_type_waits_with_a_warning()
+    {
+        _loop.Options.MaxAttempts = 1;
+        Sender.Script = (_, _) => Task.FromResult(SendOutcome.UnknownType(Error));
+        Database.AddDue();
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "claim_count = 0 and last_error is not null") == 1, "the row waits");
+        Database.Count("outbox_message", "attempts = 0 and visible_at > created_at + 20 * 1000").Should().Be(1);
+        Logs.Messages.Should().ContainSingle(message => message.EventId == 210 && message.Level == LogLevel.Warning);
+    }
+
+    [Fact]
+    public async Task Corrupt_row_is_a_dead_letter_at_once()
+    {
+        Sender.Script = (_, _) => Task.FromResult(SendOutcome.Corrupt(Error));
+        var envelope = Database.AddDue();
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.DeadLetters == 1, "the row is a dead letter");
+        Database.Read<string>("select reason from outbox_dead_letter").Should().Be(nameof(DeadLetterReason.Corrupt));
+        Sender.SendsOf(envelope).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Expired_message_is_a_dead_letter_and_not_sent()
+    {
+        Database.AddDue(envelope => envelope.ExpiresAt = DateTime.UtcNow.AddMinutes(-1));
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.DeadLetters == 1, "the message is a dead letter");
+        Database.Read<string>("select reason from outbox_dead_letter").Should().Be(nameof(DeadLetterReason.Expired));
+        Sender.Started.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Rows_claimed_three_times_without_an_outcome_are_sent_one_at_a_time()
+    {
+        var answer = new SemaphoreSlim(0);
+        Sender.Script = async (_, cancellationToken) =>
+        {
+            await answer.WaitAsync(cancellationToken);
+            return SendOutcome.Confirmed;
+        };
+        for (var row = 0; row < 3; row++)
+            Database.AddDue(envelope => envelope.ClaimCount = 2);
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started == 1, "the first is under way");
+        await Eventually.BecomesAsync(() => Database.Faults.Calls(nameof(AdjustableDialect.Reschedule)) > 0, "the others are put back");
+
+        await StaysAsync(() => Sender.Started == 1, turns: 10);
+        answer.Release(3);
+
+        await OutboxIsEmptyAsync();
+        Sender.MostUnderWay.Should().Be(1);
+        Sender.Confirmed.Should().HaveCount(3);
+        Database.DeadLetters.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Row_claimed_a_fourth_time_without_an_outcome_is_a_dead_letter()
+    {
+        Database.AddDue(envelope => envelope.ClaimCount = 3);
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.DeadLetters == 1, "the row is a dead letter");
+        Database.Read<string>("select reason from outbox_dead_letter").Should().Be(nameof(DeadLetterReason.NoOutcome));
+        Sender.Started.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Confirmed_messages_are_deleted_when_the_database_is_back_and_not_sent_again()
+    {
+        Database.Faults.Before = statement => ThrowOn(statement, nameof(AdjustableDialect.Complete));
+        var envelope = Database.AddLeased();
+        _loop.Offer(CommitCertainty.Proven, envelope);
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Logs.Count(403) == 1, "the delete has failed");
+
+        // Its lease runs out meanwhile, so that this very process claims it again.
+        Database.Execute("update outbox_message set visible_at = 0");
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "claim_count > 0") == 1, "the row is claimed again");
+        Database.Faults.Before = null;
+
+        await OutboxIsEmptyAsync();
+        await _loop.StopAsync();
+        Sender.SendsOf(envelope).Should().Be(1);
+        Logs.Count(403).Should().Be(1);
+        Logs.Count(402).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Refusal_of_a_message_claimed_again_meanwhile_reaches_its_row()
+    {
+        _loop.Options.MinBackoff = _loop.Options.MaxBackoff = TimeSpan.FromHours(1);
+        var answer = new TaskCompletionSource<SendOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Sender.Script = (_, _) => answer.Task;
+        var envelope = Database.AddDue();
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started == 1, "the message is under way");
+        Database.Execute("update outbox_message set visible_at = 0");
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "claim_count = 2") == 1, "the row is claimed again");
+
+        answer.SetResult(SendOutcome.Refused(Error));
+
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "attempts = 1 and claim_count = 0") == 1, "the refusal is in the row");
+        Sender.SendsOf(envelope).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Database_that_is_down_is_reported_once_and_waited_for()
+    {
+        Database.Down = new InvalidOperationException("The server is gone.");
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Logs.Count(401) == 1, "the failure is reported");
+
+        Database.Down = null;
+        Database.AddDue();
+
+        await OutboxIsEmptyAsync();
+        Logs.Count(401).Should().Be(1);
+        Logs.Count(402).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Stop_sends_what_was_handed_off_and_waits_for_what_is_in_flight_but_claims_no_more()
+    {
+        var answer = new TaskCompletionSource<SendOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Sender.Script = (_, _) => answer.Task;
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased());
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started == 1, "a message is in flight");
+
+        _loop.StopClaiming();
+        var handedOffLate = Database.AddLeased();
+        _loop.Offer(CommitCertainty.Proven, handedOffLate);
+        var leftForOthers = Database.AddDue();
+        var stopped = _loop.StopAsync();
+        await Eventually.BecomesAsync(() => Sender.Started == 2, "what consumers published while the host stops is sent too");
+        stopped.IsCompleted.Should().BeFalse();
+        answer.SetResult(SendOutcome.Confirmed);
+        await stopped;
+
+        Sender.Confirmed.Should().HaveCount(2).And.Contain(handedOffLate.MessageId);
+        Database.OutboxRows.Should().Be(1);
+        Database.Read<long>("select id from outbox_message where claim_count = 0").Should().Be(leftForOthers.Id);
+        Logs.Count(211).Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Stop_with_a_send_that_hangs_ends_when_aborted_and_leaves_the_row()
+    {
+        var never = new TaskCompletionSource<SendOutcome>();
+        Sender.Script = (_, _) => never.Task;
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased());
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started == 1, "the message is in flight");
+        var stopped = _loop.StopAsync();
+
+        _loop.Abort();
+        await stopped;
+
+        Database.OutboxRows.Should().Be(1);
+        Logs.Count(211).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Stop_during_an_outage_leaves_the_hand_offs_to_their_leases()
+    {
+        Sender.Script = (_, _) => Task.FromResult(SendOutcome.TransportFailed(Error));
+        _loop.Options.MinOutagePause = _loop.Options.MaxOutagePause = TimeSpan.FromHours(1);
+        Database.AddDue();
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Logs.Count(208) == 1, "the outage is noticed");
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased());
+
+        await _loop.StopAsync();
+
+        Database.OutboxRows.Should().Be(2);
+        Sender.Started.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Loop_rests_while_the_host_waits_for_consumers_to_finish()
+    {
+        _loop.Options.PollInterval = TimeSpan.FromHours(1);
+        _loop.StopClaiming();
+
+        var turn = _loop.TurnAsync();
+
+        turn.IsCompleted.Should().BeFalse();
+        _loop.HandOff.Close();
+        await Eventually.CompletesAsync(turn);
+    }
+
+    [Fact]
+    public async Task Logs_never_show_what_a_message_contains()
+    {
+        _loop.Options.MaxAttempts = 2;
+        var kinds = new Queue<SendOutcome>(
+        [
+            SendOutcome.TransportFailed(Error), SendOutcome.Refused(Error), SendOutcome.UnknownType(new InvalidOperationException("An unknown type.")), SendOutcome.Confirmed,
+            SendOutcome.Refused(Error), SendOutcome.Corrupt(Error), SendOutcome.Refused(Error), SendOutcome.TransportFailed(Error),
+        ]);
+        Sender.Script = (_, _) =>
+        {
+            lock (kinds)
+                return Task.FromResult(kinds.TryDequeue(out var outcome) ? outcome : SendOutcome.Confirmed);
+        };
+        for (var message = 0; message < 6; message++)
+        {
+            Database.AddDue(envelope =>
+            {
+                envelope.Body = "canary-body"u8.ToArray();
+                envelope.Headers = """{"password":"canary-header"}""";
+                envelope.Properties = """{"sourceAddress":"amqp://canary-user:canary-password@host/"}""";
+                envelope.Destination = "rabbitmq://canary-user:canary-password@host/queue";
+                if (envelope.MessageId.ToByteArray()[0] % 2 == 0)
+                    envelope.OrderingKey = "canary-key";
+            });
+        }
+
+        Database.AddDue(envelope =>
+        {
+            envelope.Body = "canary-body"u8.ToArray();
+            envelope.ExpiresAt = DateTime.UtcNow.AddMinutes(-1);
+        });
+
+        _loop.Start();
+        await Eventually.BecomesAsync(
+            () => Database.Count("outbox_message", "last_error not like '%unknown%' or last_error is null") == 0,
+            "only the message of an unknown type waits");
+        await _loop.StopAsync();
+
+        Logs.Messages.Select(message => message.EventId).Should().Contain([204, 205, 206, 207, 208, 209, 210]);
+        Logs.Messages.Should().NotContain(message => message.Everything.Contains("canary", StringComparison.Ordinal));
+    }
+
+    private Task OutboxIsEmptyAsync() => Eventually.BecomesAsync(() => Database.OutboxRows == 0, "the outbox is empty");
+
+    /// <summary>Lets the loop go round several times and checks that the condition holds all the while.</summary>
+    private async Task StaysAsync(Func<bool> condition, int turns)
+    {
+        for (var turn = 0; turn < turns; turn++)
+        {
+            _loop.WakeUp.Set();
+            // Round trips to the database are what the loop needs for a turn, too.
+            _ = Database.OutboxRows;
+            await Task.Yield();
+            condition().Should().BeTrue();
+        }
+    }
+
+    private static void ThrowOn(string statement, string failing)
+    {
+        if (statement == failing)
+            throw new InvalidOperationException("The database is down.");
+    }
+}

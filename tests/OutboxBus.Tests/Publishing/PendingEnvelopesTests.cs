@@ -1,0 +1,54 @@
+using FluentAssertions;
+using OutboxBus.Publishing;
+using OutboxBus.Tests.Fakes;
+using Xunit;
+
+namespace OutboxBus.Tests.Publishing;
+
+public sealed class PendingEnvelopesTests
+{
+    private readonly PendingEnvelopes _pending = new();
+
+    [Fact]
+    public void Positions_count_on_across_flushes()
+    {
+        _pending.Add(SqliteDatabase.NewEnvelope());
+        _pending.Add(SqliteDatabase.NewEnvelope());
+        var first = _pending.Take();
+        _pending.Add(SqliteDatabase.NewEnvelope());
+
+        first.Select(envelope => envelope.Seq).Should().Equal(0, 1);
+        _pending.Take().Select(envelope => envelope.Seq).Should().Equal(2);
+        _pending.Take().Should().BeEmpty();
+    }
+
+    [Fact]
+    public void Parallel_publishes_lose_nothing_and_share_no_position()
+    {
+        Parallel.For(0, 1000, new ParallelOptions { MaxDegreeOfParallelism = 8 }, _ => _pending.Add(SqliteDatabase.NewEnvelope()));
+
+        _pending.Take().Select(envelope => envelope.Seq).Should().Equal(Enumerable.Range(0, 1000));
+    }
+
+    [Fact]
+    public void Publish_after_the_seal_is_an_error_not_a_loss()
+    {
+        _pending.Add(SqliteDatabase.NewEnvelope());
+        _pending.Seal();
+
+        _pending.Invoking(pending => pending.Add(SqliteDatabase.NewEnvelope())).Should().Throw<OutboxBusException>().WithMessage("*urn:message:Test:Happened*sealed*");
+        _pending.Snapshot().Should().ContainSingle();
+    }
+
+    [Fact]
+    public void Reset_forgets_everything_and_opens_the_seal()
+    {
+        _pending.Add(SqliteDatabase.NewEnvelope());
+        _pending.Seal();
+
+        _pending.Reset();
+        _pending.Add(SqliteDatabase.NewEnvelope());
+
+        _pending.Snapshot().Should().ContainSingle().Which.Seq.Should().Be(0);
+    }
+}

@@ -1,0 +1,85 @@
+using FluentAssertions;
+using Microsoft.Extensions.Time.Testing;
+using OutboxBus.Retention;
+using OutboxBus.Storage;
+using OutboxBus.Tests.Fakes;
+using Xunit;
+
+namespace OutboxBus.Tests.Retention;
+
+public sealed class InboxPurgeTests : IDisposable
+{
+    private readonly SqliteDatabase _database = new();
+    private readonly RecordedLogs<InboxPurge> _logs = new();
+    private readonly FakeTimeProvider _time = new();
+    private readonly InboxOptions _options = new() { Retention = TimeSpan.FromHours(1), PurgeBatch = 3, PurgeInterval = TimeSpan.FromMinutes(1) };
+    private readonly InboxPurge _purge;
+
+    public InboxPurgeTests() => _purge = new InboxPurge(_database, _options, _time, _logs);
+
+    private long Records => _database.Count("inbox_message");
+
+    [Fact]
+    public async Task Only_records_past_retention_are_deleted()
+    {
+        Add(minutesAgo: 59);
+        Add(minutesAgo: 61);
+        Add(minutesAgo: 0);
+
+        await _purge.PurgeAsync(new OutboxStore(_database), CancellationToken.None);
+
+        Records.Should().Be(2);
+        _database.Count("inbox_message", "consumer = 'consumed 61 minutes ago'").Should().Be(0);
+    }
+
+    [Theory]
+    [InlineData(2, 1)]
+    [InlineData(3, 2)]
+    [InlineData(7, 3)]
+    public async Task Backlog_is_deleted_in_batches_until_one_is_not_full(int records, int batches)
+    {
+        for (var record = 0; record < records; record++)
+            Add(minutesAgo: 120);
+
+        await _purge.PurgeAsync(new OutboxStore(_database), CancellationToken.None);
+
+        Records.Should().Be(0);
+        _database.Faults.Calls(nameof(AdjustableDialect.PurgeInbox)).Should().Be(batches);
+    }
+
+    [Fact]
+    public async Task Purge_comes_with_every_interval_and_goes_on_after_an_error()
+    {
+        Add(minutesAgo: 120);
+        _database.Down = new InvalidOperationException("The server is gone.");
+        await _purge.StartAsync(CancellationToken.None);
+        _logs.Messages.Should().BeEmpty();
+
+        await AdvanceUntilAsync(() => _logs.Count(502) > 0, "the failure is reported");
+        Records.Should().Be(1);
+        _database.Down = null;
+        await AdvanceUntilAsync(() => Records == 0, "the record is purged");
+
+        Add(minutesAgo: 120);
+        await AdvanceUntilAsync(() => Records == 0, "the next record is purged");
+        await _purge.StopAsync(CancellationToken.None);
+        _purge.ExecuteTask!.IsCompletedSuccessfully.Should().BeTrue();
+    }
+
+    public void Dispose()
+    {
+        _purge.Dispose();
+        _database.Dispose();
+    }
+
+    private Task AdvanceUntilAsync(Func<bool> condition, string what) => Eventually.BecomesAsync(
+        () =>
+        {
+            _time.Advance(_options.PurgeInterval);
+            return condition();
+        },
+        what);
+
+    private void Add(int minutesAgo) => _database.Execute(
+        $"insert into inbox_message (message_id, consumer, consumed_at) values ('{Guid.NewGuid()}', 'consumed {minutesAgo} minutes ago', cast(unixepoch('subsec') * 1000 as integer) - {minutesAgo} * 60000)");
+}
