@@ -33,7 +33,7 @@ internal sealed class Ledger : IAsyncDisposable
         await db.Database.EnsureCreatedAsync();
         // The handlers' queues must exist before anything is published, and a second subscriber counts what is sent.
         await using (await Worker.StartAsync(ledger.Settings with { Consumes = true, Delivers = false }))
-            await ledger.Broker.BindAsync(Spy, typeof(OrderPlaced));
+            await ledger.Broker.BindAsync(Spy, typeof(Workload.OrderPlaced));
         return ledger;
     }
 
@@ -51,7 +51,7 @@ internal sealed class Ledger : IAsyncDisposable
         return await db.Outbox.AsNoTracking().OrderBy(row => row.Id).ToListAsync();
     }
 
-    /// <summary>How often messages of type <see cref="OrderPlaced"/> were sent so far, repetitions included.</summary>
+    /// <summary>How often messages of type <see cref="Workload.OrderPlaced"/> were sent so far, repetitions included.</summary>
     public async Task<uint> SentAsync() => (await Broker.CountAsync(Spy))!.Value;
 
     /// <summary>Lets a fresh process do what is left, and closes the books.</summary>
