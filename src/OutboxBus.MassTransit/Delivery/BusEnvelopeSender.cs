@@ -15,6 +15,8 @@ internal sealed class BusEnvelopeSender(IBus bus, MessageTypes types, TimeProvid
     // The message object is never serialized: the body is copied. MassTransit's own marker for that.
     private static readonly SerializedMessageBody Marker = new();
 
+    private volatile bool _busHasStarted;
+
     public async Task<SendOutcome> SendAsync(Envelope envelope, CancellationToken cancellationToken)
     {
         EnvelopePipe pipe;
@@ -32,6 +34,7 @@ internal sealed class BusEnvelopeSender(IBus bus, MessageTypes types, TimeProvid
         Activity.Current = null;
         try
         {
+            await BusStartedAsync(cancellationToken).ConfigureAwait(false);
             var found = envelope.Destination is { } destination
                 ? bus.GetSendEndpoint(new Uri(destination))
                 : types.FindPublishEndpoint(envelope.MessageType, bus);
@@ -50,6 +53,18 @@ internal sealed class BusEnvelopeSender(IBus bus, MessageTypes types, TimeProvid
             activity?.SetStatus(ActivityStatusCode.Error, exception.GetType().Name);
             return TransportErrors.Classify(exception);
         }
+    }
+
+    /// <summary>
+    /// Waits once until every receive endpoint is there. The bus starts in the background: a message published before
+    /// this process has declared its own queues would be dropped by a broker that has not seen them before.
+    /// </summary>
+    private async Task BusStartedAsync(CancellationToken cancellationToken)
+    {
+        if (_busHasStarted || bus is not IBusControl control)
+            return;
+        await control.WaitForHealthStatus(BusHealthStatus.Healthy, cancellationToken).ConfigureAwait(false);
+        _busHasStarted = true;
     }
 
     /// <summary>A span that links to the publisher's: a message may leave hours later, and a parent kept open that long helps nobody.</summary>
