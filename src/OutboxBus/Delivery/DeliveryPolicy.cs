@@ -8,6 +8,9 @@ internal static class DeliveryPolicy
     // Enough for two processes to have been stopped for other reasons while they held the row.
     internal const int ClaimsBeforeSuspicion = 3;
 
+    // Far more, because a process can die again and again before it has put back the innocent rows of a batch it claimed.
+    internal const int ClaimsBeforeBurial = 10;
+
     private const int MaxErrorLength = 1000;
 
     /// <summary>How a row just taken is to be treated, from what is known of it.</summary>
@@ -17,8 +20,8 @@ internal static class DeliveryPolicy
             return Treatment.BuryExpired;
         return envelope.ClaimCount switch
         {
-            > ClaimsBeforeSuspicion => Treatment.BuryNoOutcome,
-            ClaimsBeforeSuspicion => Treatment.SendApart,
+            >= ClaimsBeforeBurial => Treatment.BuryNoOutcome,
+            >= ClaimsBeforeSuspicion => Treatment.SendApart,
             _ => suspect ? Treatment.SendApart : Treatment.Send,
         };
     }
