@@ -4,12 +4,6 @@ namespace OutboxBus;
 public interface IEnvelopeSender
 {
     /// <summary>
-    /// Returns when the transport can take messages for the first time. Delivery starts after that, so that what this
-    /// process publishes finds the queues of its own consumers; must not wait for ever, as a transport may be down.
-    /// </summary>
-    Task WaitUntilReadyAsync(CancellationToken cancellationToken) => Task.CompletedTask;
-
-    /// <summary>
     /// Sends one envelope and returns when the broker has confirmed or refused it, or could not be asked. Must not throw
     /// for a failure of the message or the transport; must observe the token.
     /// </summary>

@@ -32,7 +32,6 @@ public sealed class OutboxBusOptionsValidatorTests
         Time("Inbox.Retention", "7.00:00:00", "0:01:00", "3660.00:00:00", o => o.Inbox.Retention, (o, v) => o.Inbox.Retention = v),
         Time("Inbox.PurgeInterval", "0:01:00", "0:00:01", "1.00:00:00", o => o.Inbox.PurgeInterval, (o, v) => o.Inbox.PurgeInterval = v),
         Number("Inbox.PurgeBatch", 1000, 1, 10_000, o => o.Inbox.PurgeBatch, (o, v) => o.Inbox.PurgeBatch = v),
-        Time("Inbox.DuplicateWait", "0:00:30", "0:00:01", "0:10:00", o => o.Inbox.DuplicateWait, (o, v) => o.Inbox.DuplicateWait = v),
         new("Health.MaxPendingAge", TimeSpan.FromMinutes(5), o => o.Health.MaxPendingAge, Tick, TimeSpan.Zero, TimeSpan.MaxValue, null, (o, v) => o.Health.MaxPendingAge = (TimeSpan)v),
         Number("Health.MaxPending", 10_000, 1, 1_000_000, o => o.Health.MaxPending, (o, v) => o.Health.MaxPending = v),
         Number("Health.MaxDeadLetters", 0, 0, 1_000_000, o => o.Health.MaxDeadLetters, (o, v) => o.Health.MaxDeadLetters = v),
@@ -146,10 +145,6 @@ public sealed class OutboxBusOptionsValidatorTests
             o.Delivery.MaxOutagePause = TimeSpan.FromMinutes(2);
             o.Delivery.MinOutagePause = TimeSpan.FromMinutes(1) + Tick;
         }).Should().ContainSingle().Which.Should().Contain("Delivery.MinOutagePause");
-
-    [Fact]
-    public void Wait_for_a_duplicate_is_in_whole_seconds()
-        => Errors(o => o.Inbox.DuplicateWait = TimeSpan.FromMilliseconds(1500)).Should().ContainSingle().Which.Should().Contain("Inbox.DuplicateWait").And.Contain("whole");
 
     [Fact]
     public void Enumerations_take_only_their_members()

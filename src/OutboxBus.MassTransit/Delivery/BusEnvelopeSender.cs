@@ -15,20 +15,12 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
     // The message object is never serialized: the body is copied. MassTransit's own marker for that.
     private static readonly SerializedMessageBody Marker = new();
 
-    // An endpoint that cannot start must not keep the others' messages back.
+    // An endpoint that cannot start must not keep the messages of the others back for ever.
     private static readonly TimeSpan LongestStart = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(100);
 
-    public async Task WaitUntilReadyAsync(CancellationToken cancellationToken)
-    {
-        try
-        {
-            await bus.WaitForHealthStatus(BusHealthStatus.Healthy, LongestStart).WaitAsync(cancellationToken).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException)
-        {
-            // The host stops before it has started; or, after that time, delivery tries for itself.
-        }
-    }
+    private volatile bool _busHasStarted;
+    private long _partlyUpSince;
 
     public async Task<SendOutcome> SendAsync(Envelope envelope, CancellationToken cancellationToken)
     {
@@ -52,6 +44,7 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
                 : types.FindPublishEndpoint(envelope.MessageType, bus);
             if (found is null)
                 return SendOutcome.UnknownType(new OutboxBusException($"The message type {envelope.MessageType} is not known to this process."));
+            await BusStartedAsync(cancellationToken).ConfigureAwait(false);
             var endpoint = await found.ConfigureAwait(false);
             await endpoint.Send(Marker, (IPipe<SendContext>)pipe, cancellationToken).ConfigureAwait(false);
             return SendOutcome.Confirmed;
@@ -65,6 +58,31 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
             activity?.SetStatus(ActivityStatusCode.Error, exception.GetType().Name);
             return TransportErrors.Classify(exception);
         }
+    }
+
+    /// <summary>
+    /// Waits once until the receive endpoints are there. The bus starts in the background, later still if the broker is
+    /// down: a message published before this process has declared its own queues would be dropped by a broker that has
+    /// not seen them before.
+    /// </summary>
+    private async Task BusStartedAsync(CancellationToken cancellationToken)
+    {
+        while (!_busHasStarted)
+        {
+            var health = bus.CheckHealth();
+            if (health.Status == BusHealthStatus.Healthy || IsPartlyUpTooLong(health))
+                _busHasStarted = true;
+            else
+                await Task.Delay(Look, time, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private bool IsPartlyUpTooLong(BusHealthResult health)
+    {
+        if (health.Endpoints.Values.All(endpoint => endpoint.Status != BusHealthStatus.Healthy))
+            return false;
+        Interlocked.CompareExchange(ref _partlyUpSince, time.GetTimestamp(), 0);
+        return time.GetElapsedTime(Interlocked.Read(ref _partlyUpSince)) > LongestStart;
     }
 
     /// <summary>A span that links to the publisher's: a message may leave hours later, and a parent kept open that long helps nobody.</summary>

@@ -91,7 +91,6 @@ internal sealed class DeliveryService(
     {
         // Leave the host's start-up before the first claim.
         await Task.Yield();
-        await sender.WaitUntilReadyAsync(_stopClaiming.Token);
         await loop.RunAsync(_stopClaiming.Token, _abortSending.Token);
     }
 }

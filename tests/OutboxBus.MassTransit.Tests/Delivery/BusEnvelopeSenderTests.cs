@@ -25,7 +25,7 @@ public sealed class BusEnvelopeSenderTests
     {
         var envelope = new Envelope { MessageId = Guid.NewGuid(), MessageType = "urn:message:A:B", ContentType = "application/json", Destination = "queue:stock" };
         damage(envelope);
-        IBus noBus = null!;
+        IBusControl noBus = null!;
 
         var outcome = await new BusEnvelopeSender(noBus, new MessageTypes([]), TimeProvider.System).SendAsync(envelope, CancellationToken.None);
 
@@ -36,7 +36,7 @@ public sealed class BusEnvelopeSenderTests
     public async Task Publish_of_a_type_nobody_registered_waits()
     {
         var envelope = new Envelope { MessageId = Guid.NewGuid(), MessageType = "urn:message:Nobody:Knows", ContentType = "application/json" };
-        IBus noBus = null!;
+        IBusControl noBus = null!;
 
         var outcome = await new BusEnvelopeSender(noBus, new MessageTypes([]), TimeProvider.System).SendAsync(envelope, CancellationToken.None);
 

@@ -21,8 +21,8 @@ public sealed class CircuitTests
     {
         var started = _time.GetTimestamp();
 
-        _circuit.TransportFailed(started).Should().BeTrue();
-        _circuit.TransportFailed(started).Should().BeFalse();
+        _circuit.TransportFailed(started, probe: false).Should().BeTrue();
+        _circuit.TransportFailed(started, probe: false).Should().BeFalse();
 
         _circuit.IsOpen.Should().BeTrue();
         _circuit.UntilProbe.Should().Be(TimeSpan.FromSeconds(1));
@@ -32,8 +32,8 @@ public sealed class CircuitTests
     public void Closed_circuit_is_not_probed_and_lets_everything_through()
     {
         _circuit.MayProbe.Should().BeFalse();
-        _circuit.TryBeginSend().Should().BeTrue();
-        _circuit.TryBeginSend().Should().BeTrue();
+        _circuit.Ask().Should().Be(SendPermission.Send);
+        _circuit.Ask().Should().Be(SendPermission.Send);
     }
 
     [Fact]
@@ -43,7 +43,7 @@ public sealed class CircuitTests
 
         _time.Advance(TimeSpan.FromSeconds(1) - Tick);
         _circuit.MayProbe.Should().BeFalse();
-        _circuit.TryBeginSend().Should().BeFalse();
+        _circuit.Ask().Should().Be(SendPermission.None);
         _circuit.UntilProbe.Should().Be(Tick);
 
         _time.Advance(Tick);
@@ -57,13 +57,13 @@ public sealed class CircuitTests
         Fail();
         _time.Advance(TimeSpan.FromSeconds(1));
 
-        _circuit.TryBeginSend().Should().BeTrue();
+        _circuit.Ask().Should().Be(SendPermission.Probe);
         _circuit.MayProbe.Should().BeFalse();
-        _circuit.TryBeginSend().Should().BeFalse();
+        _circuit.Ask().Should().Be(SendPermission.None);
         _circuit.UntilProbe.Should().Be(_options.SendTimeout);
 
-        _circuit.NotAsked();
-        _circuit.TryBeginSend().Should().BeTrue();
+        _circuit.ProbeEnded();
+        _circuit.Ask().Should().Be(SendPermission.Probe);
     }
 
     [Fact]
@@ -89,13 +89,27 @@ public sealed class CircuitTests
     }
 
     [Fact]
-    public void Answer_closes_and_the_next_outage_starts_with_the_shortest_pause()
+    public void Stragglers_that_fail_during_a_probe_neither_end_it_nor_lengthen_the_pause()
+    {
+        Fail();
+        _time.Advance(TimeSpan.FromSeconds(1));
+        _circuit.Ask().Should().Be(SendPermission.Probe);
+
+        Fail();
+
+        _circuit.Ask().Should().Be(SendPermission.None);
+        _circuit.ProbeEnded();
+        _circuit.MayProbe.Should().BeTrue();
+    }
+
+    [Fact]
+    public void Confirm_closes_and_the_next_outage_starts_with_the_shortest_pause()
     {
         Fail();
         FailProbe();
 
-        _circuit.Answered(_time.GetTimestamp()).Should().BeTrue();
-        _circuit.Answered(_time.GetTimestamp()).Should().BeFalse();
+        _circuit.Confirmed(_time.GetTimestamp()).Should().BeTrue();
+        _circuit.Confirmed(_time.GetTimestamp()).Should().BeFalse();
 
         _circuit.IsOpen.Should().BeFalse();
         _time.Advance(Tick);
@@ -104,32 +118,33 @@ public sealed class CircuitTests
     }
 
     [Fact]
-    public void Failure_of_an_older_send_than_one_answered_is_not_an_outage()
+    public void Failure_of_an_older_send_than_one_confirmed_is_not_an_outage()
     {
         var older = _time.GetTimestamp();
         _time.Advance(TimeSpan.FromMilliseconds(1));
-        _circuit.Answered(_time.GetTimestamp());
+        _circuit.Confirmed(_time.GetTimestamp());
 
-        _circuit.TransportFailed(older).Should().BeFalse();
+        _circuit.TransportFailed(older, probe: false).Should().BeFalse();
 
         _circuit.IsOpen.Should().BeFalse();
     }
 
     [Fact]
-    public void Every_answer_is_counted()
+    public void Every_confirm_is_counted()
     {
-        _circuit.Answered(0);
-        _circuit.Answered(0);
+        _circuit.Confirmed(0);
+        _circuit.Confirmed(0);
 
-        _circuit.Answers.Should().Be(2);
+        _circuit.Confirmations.Should().Be(2);
     }
 
-    private void Fail() => _circuit.TransportFailed(_time.GetTimestamp());
+    private void Fail() => _circuit.TransportFailed(_time.GetTimestamp(), probe: false);
 
     private void FailProbe()
     {
         _time.Advance(_circuit.UntilProbe);
-        _circuit.TryBeginSend().Should().BeTrue();
-        Fail();
+        _circuit.Ask().Should().Be(SendPermission.Probe);
+        _circuit.TransportFailed(_time.GetTimestamp(), probe: true);
+        _circuit.ProbeEnded();
     }
 }

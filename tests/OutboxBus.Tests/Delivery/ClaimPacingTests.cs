@@ -69,6 +69,20 @@ public sealed class ClaimPacingTests
 
         _pacing.IsDue.Should().BeTrue();
     }
+
+    [Fact]
+    public void Claim_for_one_expected_row_does_not_forget_a_later_one()
+    {
+        _pacing.Claimed(0, 500);
+        _pacing.Expect(TimeSpan.FromSeconds(1));
+        _pacing.Expect(TimeSpan.FromSeconds(4));
+
+        _time.Advance(TimeSpan.FromSeconds(1));
+        _pacing.Claiming();
+        _pacing.Claimed(1, 500);
+
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(3));
+    }
 }
 
 public sealed class JitterTests

@@ -13,7 +13,7 @@ public sealed class SuspectsTests
     public void Outage_makes_nobody_suspect_however_long()
     {
         for (var failure = 0; failure < 100; failure++)
-            _suspects.Failed(_message, answers: 7).Should().BeFalse();
+            _suspects.Failed(_message, confirmations: 7).Should().BeFalse();
 
         _suspects.Contains(_message).Should().BeFalse();
     }
@@ -65,17 +65,20 @@ public sealed class SuspectsTests
     }
 
     [Fact]
-    public void Memory_is_bounded_and_those_known_stay_known()
+    public void Full_memory_makes_room_by_forgetting_those_that_failed_only_once()
     {
-        for (var id = 1; id <= 10_000; id++)
-            _suspects.Failed(new Envelope { Id = id }, 0);
-        var oneTooMany = new Envelope { Id = 10_001 };
-
-        _suspects.Failed(oneTooMany, 0);
-        _suspects.Failed(oneTooMany, 1);
+        _suspects.Failed(_message, 0);
         _suspects.Failed(_message, 1);
+        for (var id = 2; id <= 10_000; id++)
+            _suspects.Failed(new Envelope { Id = id }, 1);
+        var newcomer = new Envelope { Id = 10_001 };
 
-        _suspects.Contains(oneTooMany).Should().BeFalse();
-        _suspects.Contains(_message).Should().BeTrue();
+        _suspects.Failed(newcomer, 1);
+        _suspects.Failed(newcomer, 2);
+        _suspects.Failed(new Envelope { Id = 2 }, 2);
+
+        _suspects.Contains(_message).Should().BeTrue("it is known to be suspect");
+        _suspects.Contains(newcomer).Should().BeTrue("there was room for it");
+        _suspects.Contains(new Envelope { Id = 2 }).Should().BeFalse("its first failure is forgotten");
     }
 }

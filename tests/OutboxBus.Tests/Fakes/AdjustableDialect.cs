@@ -18,6 +18,8 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
 
     public override string EntityFrameworkProvider => inner.EntityFrameworkProvider;
 
+    public override bool HasSingleWriter => inner.HasSingleWriter;
+
     public override string ProbeStatement
     {
         get
@@ -38,6 +40,8 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
     public override void Complete(DbCommand command, IReadOnlyList<Envelope> envelopes) => Note(nameof(Complete), () => inner.Complete(command, envelopes));
 
     public override void Reschedule(DbCommand command, IReadOnlyList<Rescheduling> reschedulings) => Note(nameof(Reschedule), () => inner.Reschedule(command, reschedulings));
+
+    public override void SetClaimCount(DbCommand command, Envelope envelope, int claimCount) => Note(nameof(SetClaimCount), () => inner.SetClaimCount(command, envelope, claimCount));
 
     public override void Bury(DbCommand command, Burial burial) => Note(nameof(Bury), () => inner.Bury(command, burial));
 

@@ -41,14 +41,18 @@ public sealed class PendingEnvelopesTests
     }
 
     [Fact]
-    public void Reset_forgets_everything_and_opens_the_seal()
+    public void Restart_keeps_what_is_given_and_opens_the_seal()
     {
+        var kept = SqliteDatabase.NewEnvelope();
+        _pending.Add(kept);
+        var before = _pending.Snapshot();
         _pending.Add(SqliteDatabase.NewEnvelope());
         _pending.Seal();
 
-        _pending.Reset();
+        _pending.Restart(before);
         _pending.Add(SqliteDatabase.NewEnvelope());
 
-        _pending.Snapshot().Should().ContainSingle().Which.Seq.Should().Be(0);
+        _pending.Snapshot().Select(envelope => envelope.Seq).Should().Equal(0, 1);
+        _pending.Snapshot()[0].Should().BeSameAs(kept);
     }
 }

@@ -1,0 +1,119 @@
+using MassTransit;
+using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
+using Npgsql;
+using OutboxBus.MassTransit;
+using OutboxBus.TestServers;
+
+namespace OutboxBus.EndToEnd.Tests.Support;
+
+/// <summary>A database and a transport of a test's own.</summary>
+public sealed class Stack : IAsyncDisposable
+{
+    private readonly string _database;
+    private readonly string? _file;
+
+    private Stack(string database, string? file, Uri? broker)
+    {
+        _database = database;
+        _file = file;
+        Broker = broker;
+    }
+
+    /// <summary>The RabbitMQ virtual host; null: the in-memory transport.</summary>
+    public Uri? Broker { get; }
+
+    public static async Task<Stack> PostgreSqlAndRabbitMqAsync()
+        => new(await Servers.PostgresDatabaseAsync("end"), null, await Servers.RabbitMqVirtualHostAsync("end"));
+
+    /// <summary>On servers that a test may kill.</summary>
+    public static Stack Of(string postgres, Uri broker) => new(postgres, null, broker);
+
+    public static Stack SqliteInMemory()
+    {
+        var file = Path.Combine(Path.GetTempPath(), $"outboxbus-{Guid.NewGuid():N}.db");
+        return new Stack($"Data Source={file}", file, null);
+    }
+
+    public static Task<Stack> CreateAsync(StackKind kind) => kind == StackKind.PostgreSqlRabbitMq ? PostgreSqlAndRabbitMqAsync() : Task.FromResult(SqliteInMemory());
+
+    public void UseDatabase(DbContextOptionsBuilder options)
+    {
+        if (_file is null)
+            options.UseNpgsql(_database);
+        else
+            options.UseSqlite(_database);
+    }
+
+    public void UseEngine(OutboxStoreConfigurator store)
+    {
+        if (_file is null)
+            store.UsePostgreSql();
+        else
+            store.UseSqlite();
+    }
+
+    public void UseTransport(OutboxBusConfigurator bus)
+    {
+        if (Broker is null)
+            bus.UseInMemory();
+        else
+            bus.UseRabbitMq(Broker.AbsoluteUri);
+    }
+
+    public void UseTransport(IBusRegistrationConfigurator bus)
+    {
+        if (Broker is null)
+        {
+            bus.UsingInMemory((context, transport) => transport.ConfigureEndpoints(context));
+            return;
+        }
+
+        bus.UsingRabbitMq((context, transport) =>
+        {
+            transport.Host(Broker);
+            transport.ConfigureEndpoints(context);
+        });
+    }
+
+    public ShopDb Open()
+    {
+        var options = new DbContextOptionsBuilder<ShopDb>();
+        UseDatabase(options);
+        return new ShopDb(options.Options);
+    }
+
+    public async Task<T> ReadAsync<T>(Func<ShopDb, Task<T>> read)
+    {
+        await using var db = Open();
+        return await read(db);
+    }
+
+    public Task<int> EffectsAsync() => ReadAsync(db => db.Effects.CountAsync());
+
+    public Task DrainedAsync() => Eventually.BecomesAsync(() => ReadAsync(db => db.Outbox.CountAsync()), count => count == 0, "the outbox is empty");
+
+    public ValueTask DisposeAsync()
+    {
+        if (_file is null)
+        {
+            using var connection = new NpgsqlConnection(_database);
+            NpgsqlConnection.ClearPool(connection);
+        }
+        else
+        {
+            SqliteConnection.ClearAllPools();
+            foreach (var file in Directory.GetFiles(Path.GetDirectoryName(_file)!, Path.GetFileName(_file) + "*"))
+                File.Delete(file);
+        }
+
+        return ValueTask.CompletedTask;
+    }
+}
+
+public enum StackKind
+{
+    PostgreSqlRabbitMq,
+    SqliteInMemory,
+}
