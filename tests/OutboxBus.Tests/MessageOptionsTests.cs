@@ -13,7 +13,7 @@ public sealed class MessageOptionsTests
 
     public static TheoryData<PublishOptions, string> Wrong => new()
     {
-        { new PublishOptions { Delay = TimeSpan.FromTicks(-1) }, "Delay is *negative*" },
+        { new PublishOptions { Delay = TimeSpan.FromTicks(-1) }, "Delay is *between 0*" },
         { new PublishOptions { Delay = TimeSpan.FromSeconds(1), DueAt = DateTimeOffset.UnixEpoch }, "Both Delay and DueAt*" },
         { new PublishOptions { TimeToLive = TimeSpan.Zero }, "TimeToLive is *positive*" },
         { new PublishOptions { MessageId = Guid.Empty }, "MessageId is the empty GUID*" },

@@ -1,5 +1,7 @@
+using System.Collections.Concurrent;
 using FluentAssertions;
 using Microsoft.Extensions.Logging;
+using Microsoft.Data.Sqlite;
 using OutboxBus.Delivery;
 using OutboxBus.Tests.Fakes;
 using Xunit;
@@ -8,6 +10,8 @@ namespace OutboxBus.Tests.Delivery;
 
 public sealed class DeliveryLoopTests : IAsyncLifetime
 {
+    private const int SqliteBusy = 5;
+
     private static readonly InvalidOperationException Error = new("The broker said no.");
 
     private readonly LoopHarness _loop = new();
@@ -322,15 +326,33 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Row_claimed_a_fourth_time_without_an_outcome_is_a_dead_letter()
+    public async Task Row_that_was_sent_alone_three_times_without_an_outcome_is_a_dead_letter()
     {
-        Database.AddDue(envelope => envelope.ClaimCount = 3);
+        Database.AddDue(envelope => envelope.ClaimCount = DeliveryPolicy.SentAloneMark + DeliveryPolicy.LoneSends - 1);
 
         _loop.Start();
 
         await Eventually.BecomesAsync(() => Database.DeadLetters == 1, "the row is a dead letter");
         Database.Read<string>("select reason from outbox_dead_letter").Should().Be(nameof(DeadLetterReason.NoOutcome));
         Sender.Started.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Row_is_marked_before_it_is_sent_alone_so_that_others_never_look_guilty()
+    {
+        var claims = new ConcurrentBag<long>();
+        Sender.Script = (envelope, _) =>
+        {
+            claims.Add(Database.Read<long>($"select claim_count from outbox_message where id = {envelope.Id}"));
+            return Task.FromResult(SendOutcome.Confirmed);
+        };
+        Database.AddDue(envelope => envelope.ClaimCount = 2);
+        Database.AddDue(envelope => envelope.ClaimCount = 2);
+
+        _loop.Start();
+
+        await OutboxIsEmptyAsync();
+        claims.Should().Equal(DeliveryPolicy.SentAloneMark, DeliveryPolicy.SentAloneMark);
     }
 
     [Fact]
@@ -342,9 +364,9 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
         _loop.Start();
         await Eventually.BecomesAsync(() => Logs.Count(403) == 1, "the delete has failed");
 
-        // Its lease runs out meanwhile, so that this very process claims it again.
+        // Its lease runs out meanwhile; nothing is claimed that may be confirmed already.
         Database.Execute("update outbox_message set visible_at = 0");
-        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "claim_count > 0") == 1, "the row is claimed again");
+        await StaysAsync(() => Database.Count("outbox_message", "claim_count = 0") == 1, turns: 10);
         Database.Faults.Before = null;
 
         await OutboxIsEmptyAsync();
@@ -352,6 +374,26 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
         Sender.SendsOf(envelope).Should().Be(1);
         Logs.Count(403).Should().Be(1);
         Logs.Count(402).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Verdict_that_the_database_refuses_does_not_hold_up_the_others()
+    {
+        _loop.Options.MaxAttempts = 1;
+        Sender.Script = (envelope, _) => Task.FromResult(envelope.MessageType.EndsWith("Refused", StringComparison.Ordinal) ? SendOutcome.Refused(Error) : SendOutcome.Confirmed);
+        Database.Faults.Before = statement =>
+        {
+            if (statement == nameof(AdjustableDialect.Bury))
+                throw new InvalidOperationException("No dead letters here.");
+        };
+        Database.AddDue(envelope => envelope.MessageType = "urn:message:Test:Refused");
+        for (var row = 0; row < 5; row++)
+            Database.AddDue();
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Logs.Count(405) == 1, "the refused verdict is given up");
+        await Eventually.BecomesAsync(() => Database.OutboxRows == 1, "the others are settled");
     }
 
     [Fact]
@@ -519,6 +561,6 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     private static void ThrowOn(string statement, string failing)
     {
         if (statement == failing)
-            throw new InvalidOperationException("The database is down.");
+            throw new SqliteException("The file is locked.", SqliteBusy);
     }
 }

@@ -18,9 +18,11 @@ public sealed class DeliveryPolicyTests
     [InlineData(1, false, nameof(Treatment.Send))]
     [InlineData(2, false, nameof(Treatment.Send))]
     [InlineData(2, true, nameof(Treatment.SendApart))]
-    [InlineData(3, false, nameof(Treatment.SendApart))]
-    [InlineData(4, false, nameof(Treatment.BuryNoOutcome))]
-    [InlineData(4, true, nameof(Treatment.BuryNoOutcome))]
+    [InlineData(3, false, nameof(Treatment.SendAlone))]
+    [InlineData(100, true, nameof(Treatment.SendAlone))]
+    [InlineData(DeliveryPolicy.SentAloneMark + 1, false, nameof(Treatment.SendAlone))]
+    [InlineData(DeliveryPolicy.SentAloneMark + 2, false, nameof(Treatment.SendAlone))]
+    [InlineData(DeliveryPolicy.SentAloneMark + 3, false, nameof(Treatment.BuryNoOutcome))]
     public void Row_claimed_again_and_again_is_sent_alone_and_then_given_up(int claims, bool suspect, string treatment)
         => DeliveryPolicy.Triage(new Envelope { ClaimCount = claims }, suspect, Now).ToString().Should().Be(treatment);
 
