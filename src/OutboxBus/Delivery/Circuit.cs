@@ -43,18 +43,26 @@ internal sealed class Circuit(DeliveryOptions options, TimeProvider time, Random
         }
     }
 
+    /// <summary>What is left of the pause; zero when there is none.</summary>
+    public TimeSpan PauseLeft
+    {
+        get
+        {
+            lock (_lock)
+            {
+                var left = _open ? time.GetElapsedTime(time.GetTimestamp(), _probeAt) : TimeSpan.Zero;
+                return left > TimeSpan.Zero ? left : TimeSpan.Zero;
+            }
+        }
+    }
+
     /// <summary>How long until the next probe may start; a probe under way ends within the send timeout.</summary>
     public TimeSpan UntilProbe
     {
         get
         {
             lock (_lock)
-            {
-                if (_probing)
-                    return options.SendTimeout;
-                var left = time.GetElapsedTime(time.GetTimestamp(), _probeAt);
-                return left > TimeSpan.Zero ? left : TimeSpan.Zero;
-            }
+                return _probing ? options.SendTimeout : PauseLeft;
         }
     }
 

@@ -167,8 +167,8 @@ internal sealed class EnvelopeSends(
                 await faults.ReachAsync(FaultPoint.AfterSend, envelope);
 
             var charged = Note(envelope, outcome, started, permission == SendPermission.Probe);
-            var pause = circuit.IsOpen && circuit.UntilProbe > options.MinOutagePause ? circuit.UntilProbe : options.MinOutagePause;
-            return DeliveryPolicy.Judge(envelope, outcome, charged, pause, options, random);
+            var outagePause = TimeSpan.FromTicks(Math.Max(circuit.PauseLeft.Ticks, options.MinOutagePause.Ticks));
+            return DeliveryPolicy.Judge(envelope, outcome, charged, outagePause, options, random);
         }
         finally
         {

@@ -29,6 +29,7 @@ public sealed class StatementSnapshots
         ["Complete"] = (dialect, command) => dialect.Complete(command, [One, Two]),
         ["Reschedule"] = (dialect, command) => dialect.Reschedule(
             command, [new Rescheduling(One, TimeSpan.FromMinutes(1), 3, 1, "refused"), new Rescheduling(Two, TimeSpan.Zero, 0, 0, null)]),
+        ["SetClaimCount"] = (dialect, command) => dialect.SetClaimCount(command, One, 1000),
         ["Bury"] = (dialect, command) => dialect.Bury(command, new Burial(One, DeadLetterReason.Refused, 10, "refused")),
         ["RecordConsumed"] = (dialect, command) => dialect.RecordConsumed(command, Key),
         ["FindConsumed"] = (dialect, command) => dialect.FindConsumed(command, Key),

@@ -61,6 +61,7 @@ public sealed class CircuitTests
         _circuit.MayProbe.Should().BeFalse();
         _circuit.Ask().Should().Be(SendPermission.None);
         _circuit.UntilProbe.Should().Be(_options.SendTimeout);
+        _circuit.PauseLeft.Should().Be(TimeSpan.Zero);
 
         _circuit.ProbeEnded();
         _circuit.Ask().Should().Be(SendPermission.Probe);
@@ -145,6 +146,8 @@ public sealed class CircuitTests
         _time.Advance(_circuit.UntilProbe);
         _circuit.Ask().Should().Be(SendPermission.Probe);
         _circuit.TransportFailed(_time.GetTimestamp(), probe: true);
+        _circuit.PauseLeft.Should().BePositive("a message rescheduled before the probe has ended waits no longer than the pause");
+        _circuit.PauseLeft.Should().BeLessThanOrEqualTo(_options.MaxOutagePause);
         _circuit.ProbeEnded();
     }
 }
