@@ -20,7 +20,7 @@ public sealed class ServeTests
         await PlaceAndFollowAsync(client, "v2/orders");
 
         (await client.GetStringAsync("health")).Should().Be("Healthy");
-        await Eventually.BecomesAsync(async () => (await client.GetFromJsonAsync<JsonElement>("state")).GetProperty("outbox").GetInt32() == 0);
+        await Eventually.BecomesAsync(async () => (await client.GetFromJsonAsync<JsonElement>("state")).GetProperty("outbox").GetInt32() == 0, "the outbox is empty");
         var state = await client.GetFromJsonAsync<JsonElement>("state");
         state.GetRawText().Should().Be("""{"orders":2,"reservations":2,"confirmations":2,"notifications":4,"outbox":0,"deadLetters":0}""");
         process.Printed.Should().Contain($"curl -i {address.OriginalString}/orders");
@@ -75,7 +75,7 @@ public sealed class ServeTests
 
         await Eventually.BecomesAsync(async () =>
             (await client.GetFromJsonAsync<JsonElement>(order)).GetProperty("notifications").EnumerateArray()
-                .Any(text => text.GetString() == "Dear Ann, your order is confirmed."));
+                .Any(text => text.GetString() == "Dear Ann, your order is confirmed."), "Ann is told");
         var status = await client.GetFromJsonAsync<JsonElement>(order);
         status.GetProperty("reservations").GetInt32().Should().Be(1);
         status.GetProperty("confirmations").GetInt32().Should().Be(1);

@@ -5,6 +5,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;
 using OutboxBus.Conformance.Tests.Engines;
 using OutboxBus.Delivery;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.Conformance.Tests.Publishing;

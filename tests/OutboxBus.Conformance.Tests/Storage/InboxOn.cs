@@ -5,6 +5,7 @@ using Microsoft.EntityFrameworkCore;
 using Npgsql;
 using OutboxBus.Conformance.Tests.Engines;
 using OutboxBus.Storage;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.Conformance.Tests.Storage;

@@ -8,6 +8,7 @@ using OutboxBus.Delivery;
 using OutboxBus.EntityFrameworkCore;
 using OutboxBus.EntityFrameworkCore.Storage;
 using OutboxBus.Storage;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.Conformance.Tests.Storage;

@@ -3,6 +3,7 @@ using Microsoft.EntityFrameworkCore;
 using OutboxBus.Conformance.Tests.Engines;
 using OutboxBus.Delivery;
 using OutboxBus.Storage;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.Conformance.Tests.Storage;

@@ -3,6 +3,7 @@ using MassTransit;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.DependencyInjection;
 using OutboxBus.EndToEnd.Tests.Support;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.EndToEnd.Tests.Consuming;

@@ -1,7 +1,7 @@
 using FluentAssertions;
 using Microsoft.EntityFrameworkCore;
 using OutboxBus.Diagnostics;
-using OutboxBus.EndToEnd.Tests.Support;
+using OutboxBus.TestServers;
 using OutboxBus.Workload;
 using Xunit;
 

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using OutboxBus.EndToEnd.Tests.Support;
+using OutboxBus.TestServers;
 using OutboxBus.Workload;
 
 namespace OutboxBus.EndToEnd.Tests.Killing;

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using OutboxBus.TestServers;
 
 namespace OutboxBus.EndToEnd.Tests.Support;
 

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using OutboxBus.TestServers;
 using RabbitMQ.Client;
 using RabbitMQ.Client.Events;
 using RabbitMQ.Client.Exceptions;

@@ -1,8 +1,9 @@
 using System.Collections.Concurrent;
 using FluentAssertions;
-using Microsoft.Extensions.Logging;
 using Microsoft.Data.Sqlite;
+using Microsoft.Extensions.Logging;
 using OutboxBus.Delivery;
+using OutboxBus.TestServers;
 using OutboxBus.Tests.Fakes;
 using Xunit;
 

@@ -1,7 +1,7 @@
 using FluentAssertions;
 using Microsoft.Extensions.Time.Testing;
 using OutboxBus.Delivery;
-using OutboxBus.Tests.Fakes;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.Tests.Delivery;

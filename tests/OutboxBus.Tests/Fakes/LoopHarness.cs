@@ -1,6 +1,7 @@
 using OutboxBus.Delivery;
 using OutboxBus.Diagnostics;
 using OutboxBus.Storage;
+using OutboxBus.TestServers;
 
 namespace OutboxBus.Tests.Fakes;
 

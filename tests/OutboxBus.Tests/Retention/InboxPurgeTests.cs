@@ -2,6 +2,7 @@ using FluentAssertions;
 using Microsoft.Extensions.Time.Testing;
 using OutboxBus.Retention;
 using OutboxBus.Storage;
+using OutboxBus.TestServers;
 using OutboxBus.Tests.Fakes;
 using Xunit;
 
