@@ -1,4 +1,3 @@
-using MassTransit;
 using Microsoft.EntityFrameworkCore;
 using Orders.Api;
 using Orders.Data;
@@ -35,8 +34,6 @@ public static class OrdersApp
                 delivery.MaxOutagePause = TimeSpan.FromSeconds(1);
             });
         });
-        // Deliver only when the queues are there: what is published to nobody, a broker drops.
-        builder.Services.Configure<MassTransitHostOptions>(host => host.WaitUntilStarted = true);
 
         builder.Services.AddControllers().AddApplicationPart(typeof(OrdersApp).Assembly);
         builder.Services.AddProblemDetails();
