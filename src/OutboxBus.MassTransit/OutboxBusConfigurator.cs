@@ -139,6 +139,8 @@ public sealed class OutboxBusConfigurator
 
     private void Add(Type handler, Action<HandlerOptions>? configure)
     {
+        if (HandlerTypes.MessagesOf(handler).FirstOrDefault(message => message.Namespace is null) is { } nameless)
+            throw new OutboxBusException($"The message type {nameless}, handled by {handler}, has no namespace, and so no address on the bus. Put message types into a namespace.");
         var options = new HandlerOptions();
         configure?.Invoke(options);
         options.Validate(handler);

@@ -19,7 +19,12 @@ internal sealed class OutboxBusOptionsValidator : IValidateOptions<OutboxBusOpti
         InRange(errors, "Delivery.MinBackoff", delivery.MinBackoff, TimeSpan.FromMilliseconds(10), TimeSpan.FromHours(1));
         InRange(errors, "Delivery.MaxBackoff", delivery.MaxBackoff, delivery.MinBackoff, TimeSpan.FromDays(1));
         InRange(errors, "Delivery.Lease", delivery.Lease, TimeSpan.FromSeconds(1), TimeSpan.FromHours(1));
-        InRange(errors, "Delivery.SendTimeout", delivery.SendTimeout, TimeSpan.FromMilliseconds(100), delivery.Lease / 2);
+        Check(
+            errors,
+            delivery.SendTimeout >= TimeSpan.FromMilliseconds(100) && delivery.SendTimeout <= delivery.Lease / 2,
+            "Delivery.SendTimeout",
+            delivery.SendTimeout,
+            $"at least 100 ms and at most half of Delivery.Lease, which is {delivery.Lease}");
         InRange(errors, "Delivery.PollInterval", delivery.PollInterval, TimeSpan.FromMilliseconds(10), TimeSpan.FromMinutes(5));
         InRange(errors, "Delivery.ClaimBatch", delivery.ClaimBatch, 1, 1000);
         InRange(errors, "Delivery.MaxInFlight", delivery.MaxInFlight, 1, 10_000);

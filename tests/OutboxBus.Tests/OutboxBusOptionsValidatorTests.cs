@@ -120,7 +120,7 @@ public sealed class OutboxBusOptionsValidatorTests
         {
             o.Delivery.Lease = TimeSpan.FromSeconds(10);
             o.Delivery.SendTimeout = TimeSpan.FromSeconds(6);
-        }).Should().ContainSingle().Which.Should().Contain("Delivery.SendTimeout is 00:00:06").And.Contain("00:00:05");
+        }).Should().ContainSingle().Which.Should().Contain("Delivery.SendTimeout is 00:00:06").And.Contain("half of Delivery.Lease");
 
     [Fact]
     public void Lease_has_a_range_of_its_own()

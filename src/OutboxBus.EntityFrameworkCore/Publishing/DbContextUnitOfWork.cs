@@ -16,6 +16,8 @@ namespace OutboxBus.EntityFrameworkCore.Publishing;
 /// </summary>
 internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, TimeProvider time) : IUnitOfWork
 {
+    private const int MaxSavesPerFlush = 10;
+
     private readonly PendingEnvelopes _pending = new();
 
     // In the change tracker, not yet seen to be saved.
@@ -48,10 +50,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
     public void Append(Envelope envelope)
     {
-        _pending.Add(envelope);
-        // Published by an interceptor of the application that runs after ours: still in time for this save.
-        if (_saving)
-            Track();
+        lock (_tracked)
+        {
+            _pending.Add(envelope);
+            // Published by an interceptor of the application that runs after ours: still in time for this save.
+            if (_saving)
+                Track();
+        }
     }
 
     public Task WithoutRetriesAsync(Func<Task> operation)
@@ -73,6 +78,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
     public async Task<bool> FlushAsync(CancellationToken cancellationToken)
     {
+        if (context.Database.CurrentTransaction != _gate)
+        {
+            throw new OutboxBusException(
+                $"The handler has ended the transaction of {context.GetType().Name} that belongs to its message. Leave commit and rollback to OutboxBus; throw to roll back. "
+                + "If the handler committed, the message counts as consumed, and what it published afterwards is lost.");
+        }
+
         // A savepoint would cost two round trips and protect nothing: if this flush fails, everything is rolled back.
         var savepoints = context.Database.AutoSavepointsEnabled;
         context.Database.AutoSavepointsEnabled = false;
@@ -80,12 +92,17 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         _rowsWritten = false;
         try
         {
-            await context.SaveChangesAsync(cancellationToken).ConfigureAwait(false);
-            if (Unsaved.Count > 0)
+            // Interceptors may publish after the rows of a save are written: those messages need one more.
+            for (var saves = 0; saves == 0 || _tracked.Count > 0 || !_pending.TrySeal(); saves++)
             {
-                throw new OutboxBusException(
-                    $"{Unsaved.Count} message(s) published by the handler were not saved: SaveChanges of {context.GetType().Name} was suppressed or runs without the interceptor of OutboxBus. "
-                    + "Register the context with AddDbContext, AddDbContextPool or AddDbContextFactory.");
+                if (saves == MaxSavesPerFlush)
+                {
+                    throw new OutboxBusException(
+                        $"{Unsaved.Count} message(s) published by the handler were not saved by {saves} SaveChanges of {context.GetType().Name}. "
+                        + "Either its SaveChanges is suppressed, or each save publishes again.");
+                }
+
+                await context.SaveChangesAsync(cancellationToken).ConfigureAwait(false);
             }
 
             return _rowsWritten;
@@ -143,8 +160,11 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         // Of several saves in one transaction the first: no row's lease may be taken to last longer than it does.
         if (_awaitingCommit.Count == 0)
             _savedFrom = time.GetTimestamp();
-        Track();
-        _saving = true;
+        lock (_tracked)
+        {
+            Track();
+            _saving = true;
+        }
     }
 
     /// <summary>SaveChanges has ended, one way or the other.</summary>
@@ -157,11 +177,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             return 0;
 
         _saving = false;
-        if (_flushing)
-            _pending.Seal();
-        _rowsWritten = rows > 0;
-        // What the application has removed from the change tracker was not saved, and stays known as such.
-        var saved = _tracked.Where(envelope => context.Entry(envelope).State != EntityState.Detached).ToList();
+        _rowsWritten |= rows > 0;
+        // What the application has removed from the change tracker, or published too late for this save, was not saved and stays known as such.
+        var saved = _tracked.Where(WasInserted).ToList();
         if (saved.Count == 0)
             return 0;
 
@@ -217,6 +235,10 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
         _unaccepted.Clear();
     }
+
+    /// <summary>Whether the database has answered for a row.</summary>
+    private bool WasInserted(Envelope envelope)
+        => context.Entry(envelope) is { State: not EntityState.Detached } entry && entry.Property(row => row.CreatedAt).CurrentValue != default;
 
     private void Track()
     {

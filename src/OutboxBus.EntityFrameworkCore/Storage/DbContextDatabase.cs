@@ -33,7 +33,7 @@ internal sealed class DbContextDatabase<TDbContext> : IOutboxDatabase
         var scope = _scopes.CreateAsyncScope();
         try
         {
-            var database = scope.ServiceProvider.GetRequiredService<TDbContext>().Database;
+            var database = Resolve(scope.ServiceProvider).Database;
             // Whoever wakes delivery may do so inside a TransactionScope of its own.
             using (new TransactionScope(TransactionScopeOption.Suppress, TransactionScopeAsyncFlowOption.Enabled))
                 await database.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
@@ -46,10 +46,13 @@ internal sealed class DbContextDatabase<TDbContext> : IOutboxDatabase
         }
     }
 
+    private static TDbContext Resolve(IServiceProvider services) => services.GetService<TDbContext>() ?? throw new OutboxBusException(
+        $"{typeof(TDbContext).Name}, whose database is to hold the outbox, is not registered. Remedy: services.AddDbContext<{typeof(TDbContext).Name}>(...).");
+
     private SqlDialect CreateDialect(Func<OutboxTables, SqlDialect> dialect)
     {
         using var scope = _scopes.CreateScope();
-        var context = scope.ServiceProvider.GetRequiredService<TDbContext>();
+        var context = Resolve(scope.ServiceProvider);
         var outbox = context.Model.FindEntityType(typeof(Envelope)) ?? throw new OutboxBusException(
             $"The model of {Key} has no outbox tables. Remedy: call modelBuilder.AddOutboxBus(Database) in OnModelCreating and add a migration.");
         var created = dialect(new OutboxTables(

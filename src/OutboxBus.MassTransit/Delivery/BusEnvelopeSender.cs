@@ -17,10 +17,12 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
 
     // An endpoint that cannot start must not keep the messages of the others back for ever.
     private static readonly TimeSpan LongestStart = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
 
+    private readonly Lock _looking = new();
+    private Task _look = Task.CompletedTask;
     private volatile bool _busHasStarted;
-    private long _partlyUpSince;
+    private long? _partlyUpSince;
 
     public async Task<SendOutcome> SendAsync(Envelope envelope, CancellationToken cancellationToken)
     {
@@ -69,20 +71,33 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
     {
         while (!_busHasStarted)
         {
-            var health = bus.CheckHealth();
-            if (health.Status == BusHealthStatus.Healthy || IsPartlyUpTooLong(health))
-                _busHasStarted = true;
-            else
-                await Task.Delay(Look, time, cancellationToken).ConfigureAwait(false);
+            Task look;
+            lock (_looking)
+                look = _look = _look.IsCompleted ? LookAsync() : _look;
+            await look.WaitAsync(cancellationToken).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>One look on behalf of every send that waits.</summary>
+    private async Task LookAsync()
+    {
+        var health = bus.CheckHealth();
+        if (health.Status == BusHealthStatus.Healthy || IsPartlyUpTooLong(health))
+            _busHasStarted = true;
+        else
+            await Task.Delay(Pause, time, CancellationToken.None).ConfigureAwait(false);
     }
 
     private bool IsPartlyUpTooLong(BusHealthResult health)
     {
         if (health.Endpoints.Values.All(endpoint => endpoint.Status != BusHealthStatus.Healthy))
+        {
+            _partlyUpSince = null;
             return false;
-        Interlocked.CompareExchange(ref _partlyUpSince, time.GetTimestamp(), 0);
-        return time.GetElapsedTime(Interlocked.Read(ref _partlyUpSince)) > LongestStart;
+        }
+
+        _partlyUpSince ??= time.GetTimestamp();
+        return time.GetElapsedTime(_partlyUpSince.Value) > LongestStart;
     }
 
     /// <summary>A span that links to the publisher's: a message may leave hours later, and a parent kept open that long helps nobody.</summary>

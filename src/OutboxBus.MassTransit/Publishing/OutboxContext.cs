@@ -9,6 +9,7 @@ internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProv
         where T : class
     {
         ArgumentNullException.ThrowIfNull(message);
+        CheckType(typeof(T));
         options?.Validate();
         return options is null
             ? publishEndpoint.Publish(message, cancellationToken)
@@ -21,6 +22,7 @@ internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProv
         ArgumentNullException.ThrowIfNull(messageType);
         if (!messageType.IsInstanceOfType(message))
             throw new ArgumentException($"The message is a {message.GetType()}, which is not a {messageType}.", nameof(message));
+        CheckType(messageType);
         options?.Validate();
         return options is null
             ? publishEndpoint.Publish(message, messageType, cancellationToken)
@@ -31,11 +33,18 @@ internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProv
         where T : class
     {
         ArgumentNullException.ThrowIfNull(message);
+        CheckType(typeof(T));
         options?.Validate();
         var endpoint = await GetEndpointAsync(destination).ConfigureAwait(false);
         await (options is null
             ? endpoint.Send(message, cancellationToken)
             : endpoint.Send(message, (IPipe<SendContext>)new MessageOptionsPipe(options), cancellationToken)).ConfigureAwait(false);
+    }
+
+    private static void CheckType(Type messageType)
+    {
+        if (messageType.Namespace is null)
+            throw new ArgumentException($"The message type {messageType} has no namespace, and so no address on the bus. Put message types into a namespace.");
     }
 
     private async Task<ISendEndpoint> GetEndpointAsync(string destination)

@@ -8,10 +8,12 @@ namespace OutboxBus.Consuming;
 /// Consumes a message once: the record that it was consumed, the handler's changes and the messages it publishes are one
 /// transaction. The whole protocol is <see cref="ConsumeInTransactionAsync"/>.
 /// </summary>
-internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics, FaultPoints faults, ILogger<InboxGate> logger) : IDisposable
+internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics, FaultPoints faults, TimeProvider time, ILogger<InboxGate> logger) : IDisposable
 {
     // How long one statement waits for a concurrent copy before it says so and waits again.
     private const int WaitSeconds = 30;
+
+    private static readonly TimeSpan PauseBetweenWaits = TimeSpan.FromMilliseconds(500);
 
     private readonly OutboxStore _store = new(database);
     private readonly SemaphoreSlim _turn = new(1, 1);
@@ -70,6 +72,7 @@ internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics,
     /// <summary>Inserts the inbox record first, so that a concurrent copy waits here and is never acknowledged while in doubt.</summary>
     private async Task<bool> BeginAndRecordAsync(IUnitOfWork unit, InboxKey key, CancellationToken cancellationToken)
     {
+        var started = time.GetTimestamp();
         while (true)
         {
             await unit.BeginAsync(cancellationToken);
@@ -84,7 +87,9 @@ internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics,
             {
                 // Another copy is being handled and takes its time. No handler has run here, so waiting again is safe.
                 await unit.RollbackAsync();
-                logger.WaitingForCopy(key.MessageId, key.Consumer, WaitSeconds);
+                logger.WaitingForCopy(key.MessageId, key.Consumer, time.GetElapsedTime(started));
+                // The application may have set a short lock timeout of its own.
+                await Task.Delay(PauseBetweenWaits, time, cancellationToken);
             }
         }
     }

@@ -8,7 +8,7 @@ namespace OutboxBus.Delivery;
 /// Delivers the envelopes of one bus from one database: takes what was handed off and claims the rest, sends many at
 /// once, settles in batches. At least once, in no particular order; a row is deleted only after the broker confirmed it.
 /// </summary>
-internal sealed class DeliveryLoop : IDisposable
+internal sealed class DeliveryLoop
 {
     private static readonly TimeSpan OnlyWhenWoken = TimeSpan.FromDays(1);
     private static readonly TimeSpan PauseAfterDefect = TimeSpan.FromSeconds(1);
@@ -79,8 +79,6 @@ internal sealed class DeliveryLoop : IDisposable
         if (_held.Count > 0)
             _logger.StopLeftMessages(_held.Count, _store.DatabaseKey);
     }
-
-    public void Dispose() => _sends.Dispose();
 
     /// <summary>One turn: take what there is, start sending it, or wait for something to do.</summary>
     internal async Task RunOnceAsync(CancellationToken stopClaiming, CancellationToken abortSending)

@@ -8,11 +8,11 @@ internal static class DeliveryPolicy
     // Enough for two processes to have been stopped for other reasons while they held the row.
     internal const int ClaimsBeforeSuspicion = 3;
 
-    /// <summary>The least claim count written just before such a row is sent alone: from then on each further claim means a lone send without an outcome.</summary>
-    internal const int SentAloneMark = 1000;
-
     /// <summary>How many lone sends may end without an outcome: one may have been stopped for another reason, or have outlasted its lease.</summary>
     internal const int LoneSends = 3;
+
+    // Claims count in ones, lone sends in thousands, in the one column.
+    private const int LoneSend = 1000;
 
     private const int MaxErrorLength = 1000;
 
@@ -23,7 +23,7 @@ internal static class DeliveryPolicy
             return Treatment.BuryExpired;
         return envelope.ClaimCount switch
         {
-            >= SentAloneMark + LoneSends => Treatment.BuryNoOutcome,
+            >= LoneSends * LoneSend => Treatment.BuryNoOutcome,
             >= ClaimsBeforeSuspicion => Treatment.SendAlone,
             _ => suspect ? Treatment.SendApart : Treatment.Send,
         };
@@ -59,6 +59,9 @@ internal static class DeliveryPolicy
                     : Verdict.Reschedule(new Rescheduling(envelope, Backoff(attempts, options, random), attempts, 0, Describe(outcome.Error)));
         }
     }
+
+    /// <summary>The claim count to write just before a row is sent alone: it notes that send, whatever claims come to nothing in between.</summary>
+    public static int WithLoneSend(int claimCount) => ((claimCount / LoneSend) + 1) * LoneSend;
 
     /// <summary>Gives a row back that was not sent after all; the claim does not count.</summary>
     public static Verdict PutBack(Envelope envelope, TimeSpan delay)

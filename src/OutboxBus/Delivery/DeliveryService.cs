@@ -23,7 +23,6 @@ internal sealed class DeliveryService(
 {
     private readonly CancellationTokenSource _stopClaiming = new();
     private readonly CancellationTokenSource _abortSending = new();
-    private DeliveryLoop? _loop;
     private Task? _running;
 
     /// <summary>Checks the tables before anything is consumed or sent. A database that cannot be asked is waited for, not checked.</summary>
@@ -52,10 +51,10 @@ internal sealed class DeliveryService(
             return Task.CompletedTask;
         }
 
-        _loop = new DeliveryLoop(bus, new OutboxStore(database), sender, handOff, wakeUp, options, time, metrics, faults, logger);
+        var loop = new DeliveryLoop(bus, new OutboxStore(database), sender, handOff, wakeUp, options, time, metrics, faults, logger);
         // Nothing of the starting context may leak into deliveries: no activity, no ambient transaction.
         using (ExecutionContext.SuppressFlow())
-            _running = RunAsync(_loop);
+            _running = RunAsync(loop);
         logger.DeliveryStarted(bus, database.Key);
         return Task.CompletedTask;
     }
@@ -83,8 +82,6 @@ internal sealed class DeliveryService(
         _abortSending.Cancel();
         _stopClaiming.Dispose();
         _abortSending.Dispose();
-        if (_running is not { IsCompleted: false })
-            _loop?.Dispose();
     }
 
     private async Task RunAsync(DeliveryLoop loop)

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
 using OutboxBus.Diagnostics;
 using OutboxBus.Storage;
@@ -8,6 +9,7 @@ namespace OutboxBus.Delivery;
 /// The sends under way: many at once, suspects one at a time beside them, each under a time limit, each concluded with
 /// a verdict for settlement.
 /// </summary>
+[SuppressMessage("Design", "CA1001", Justification = "Without wait handles a semaphore has nothing to dispose of, and sends may outlast the loop.")]
 internal sealed class EnvelopeSends(
     string bus,
     OutboxStore store,
@@ -22,7 +24,7 @@ internal sealed class EnvelopeSends(
     OutboxMetrics metrics,
     FaultPoints faults,
     ILogger logger,
-    Random random) : IDisposable
+    Random random)
 {
     // About what one send with its settlement takes.
     private static readonly TimeSpan SpacingAlone = TimeSpan.FromMilliseconds(20);
@@ -37,7 +39,8 @@ internal sealed class EnvelopeSends(
     public async Task StartAsync(LeasedEnvelope leased, CancellationToken abortSending)
     {
         var envelope = leased.Envelope;
-        held.Add(envelope);
+        if (!held.TryAdd(envelope))
+            return;
         switch (DeliveryPolicy.Triage(envelope, _suspects.Contains(envelope), time.GetUtcNow()))
         {
             case Treatment.BuryExpired:
@@ -69,12 +72,6 @@ internal sealed class EnvelopeSends(
         for (var permit = 0; permit < options.MaxInFlight; permit++)
             await _window.WaitAsync(abortSending);
         await _apart.WaitAsync(abortSending);
-    }
-
-    public void Dispose()
-    {
-        _window.Dispose();
-        _apart.Dispose();
     }
 
     /// <summary>Most rows that processes died with are innocent, and a crash may leave hundreds: they go one after the other.</summary>

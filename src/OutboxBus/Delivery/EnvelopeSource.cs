@@ -29,9 +29,10 @@ internal sealed class EnvelopeSource(
         held.ForgetCompleted();
         var taken = await TakeHandedOffAsync(abortSending);
         // What is confirmed is deleted before it can be claimed.
-        if (!stopClaiming.IsCancellationRequested && pacing.IsDue && !settlement.IsFailing && MayTake(taken.Count))
-            taken.AddRange(await ClaimAsync(stopClaiming));
-        return taken;
+        if (stopClaiming.IsCancellationRequested || !pacing.IsDue || settlement.IsFailing || (circuit.IsOpen && !MayTake(taken.Count)))
+            return taken;
+        // Hand-offs without end must not keep retries and other processes' rows waiting.
+        return [.. await ClaimAsync(stopClaiming), .. taken];
     }
 
     /// <summary>With the circuit open one message at a time may go, when the pause is over.</summary>

@@ -13,7 +13,10 @@ internal sealed class HeldEnvelopes
 
     public int Count => _held.Count;
 
-    public void Add(Envelope envelope) => _held[envelope.Id] = envelope;
+    /// <summary>Holds an envelope; false when this very message is held already, such as a hand-off that waited out its lease and was claimed since.</summary>
+    public bool TryAdd(Envelope envelope) => ReferenceEquals(
+        _held.AddOrUpdate(envelope.Id, envelope, (_, held) => held.MessageId == envelope.MessageId ? held : envelope),
+        envelope);
 
     /// <summary>Lets an envelope go whose row is left to its lease, or is about to be given back or buried: from then on a claim of it is a new one.</summary>
     public void Remove(Envelope envelope) => _held.TryRemove(KeyValuePair.Create(envelope.Id, envelope));

@@ -49,9 +49,10 @@ internal sealed class Settlement(
                 if (_verdicts.Reader.Count < BatchSize && options.SettleDelay > TimeSpan.Zero)
                     await Task.Delay(options.SettleDelay, time, abort);
                 await WriteAsync(Take(), TriesWhenRefused, abort);
+                _unwritten = [];
             }
         }
-        catch (OperationCanceledException) when (abort.IsCancellationRequested)
+        catch (Exception) when (abort.IsCancellationRequested)
         {
             await WriteLastAsync();
         }

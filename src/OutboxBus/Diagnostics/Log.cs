@@ -14,7 +14,7 @@ internal static partial class Log
     [LoggerMessage(201, LogLevel.Information, "Delivery of bus {Bus} from {Database} has started.")]
     public static partial void DeliveryStarted(this ILogger logger, string bus, string database);
 
-    [LoggerMessage(202, LogLevel.Information, "Delivery of bus {Bus} has stopped; nothing is in flight.")]
+    [LoggerMessage(202, LogLevel.Information, "Delivery of bus {Bus} has stopped.")]
     public static partial void DeliveryStopped(this ILogger logger, string bus);
 
     [LoggerMessage(203, LogLevel.Information, "Delivery of bus {Bus} is off in this process; others on the same database send its messages.")]
@@ -59,8 +59,8 @@ internal static partial class Log
     [LoggerMessage(302, LogLevel.Warning, "The commit of message {MessageId} for {Consumer} reported an error, but its inbox record is there: it has been consumed.")]
     public static partial void CommitWasDone(this ILogger logger, Guid messageId, string consumer, Exception exception);
 
-    [LoggerMessage(303, LogLevel.Warning, "Message {MessageId} has waited {Seconds} s for another copy of it that {Consumer} is handling, or for a lock; it goes on waiting.")]
-    public static partial void WaitingForCopy(this ILogger logger, Guid messageId, string consumer, int seconds);
+    [LoggerMessage(303, LogLevel.Warning, "Message {MessageId} has waited {Elapsed} for another copy of it that {Consumer} is handling, or for a lock; it goes on waiting.")]
+    public static partial void WaitingForCopy(this ILogger logger, Guid messageId, string consumer, TimeSpan elapsed);
 
     [LoggerMessage(401, LogLevel.Error, "The database of {Database} cannot be read; delivery waits until it is back.")]
     public static partial void DatabaseFailed(this ILogger logger, string database, Exception exception);

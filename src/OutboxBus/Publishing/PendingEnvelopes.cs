@@ -41,11 +41,11 @@ internal sealed class PendingEnvelopes
         }
     }
 
-    /// <summary>From now on an append is an error: the last flush is at hand.</summary>
-    public void Seal()
+    /// <summary>If nothing is pending, from now on an append is an error: the last flush is done.</summary>
+    public bool TrySeal()
     {
         lock (_lock)
-            _sealed = true;
+            return _sealed = _envelopes.Count == 0;
     }
 
     /// <summary>Starts over with the envelopes given; appends are welcome again.</summary>

@@ -21,11 +21,11 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         return claimed;
     }
 
-    /// <summary>Notes in the row that it is now sent alone; see <see cref="DeliveryPolicy.SentAloneMark"/>.</summary>
+    /// <summary>Notes in the row that it is now sent alone; see <see cref="DeliveryPolicy.WithLoneSend"/>.</summary>
     public async Task MarkSentAloneAsync(Envelope envelope, CancellationToken cancellationToken)
     {
         await using var lease = await database.OpenAsync(cancellationToken);
-        await ExecuteAsync(lease.Connection, null, command => Dialect.SetClaimCount(command, envelope, Math.Max(envelope.ClaimCount, DeliveryPolicy.SentAloneMark)), cancellationToken);
+        await ExecuteAsync(lease.Connection, null, command => Dialect.SetClaimCount(command, envelope, DeliveryPolicy.WithLoneSend(envelope.ClaimCount)), cancellationToken);
     }
 
     /// <summary>Those of the envelopes that are committed and still as they were inserted.</summary>
@@ -100,7 +100,7 @@ internal sealed class OutboxStore(IOutboxDatabase database)
             throw new OutboxBusException(
                 $"The OutboxBus tables are missing or incomplete in the {Dialect.Engine} database of {database.Key}: {exception.Message} "
                 + "Remedy: check that OnModelCreating calls modelBuilder.AddOutboxBus(Database), then add and apply a migration "
-                + "(dotnet ef migrations add AddOutboxBus; dotnet ef database update), or run the script that the dialect's CreateScript returns.",
+                + $"(dotnet ef migrations add AddOutboxBus; dotnet ef database update), or run the script that CreateScript of {Dialect.GetType().FullName} returns.",
                 exception);
         }
     }

@@ -64,6 +64,74 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
     }
 
     [Fact]
+    public async Task Message_published_after_the_rows_are_written_is_saved_with_the_handler()
+    {
+        var interceptor = new PublishOnSave();
+        var arrived = new Arrived();
+        await using var shop = Shop.Create(
+            Database,
+            delivers: true,
+            bus: outbox => outbox.AddHandler<PlaceOrderHandler>().AddHandler<OrderPlacedHandler>(),
+            services: services => services.AddSingleton(interceptor).AddSingleton(arrived).ConfigureDbContext<ShopDb>(options => options.AddInterceptors(new PublishAfterSave(interceptor))));
+        await shop.StartAsync();
+
+        await shop.Services.GetRequiredService<IBus>().Publish(new PlaceOrder("A-4"));
+
+        await Eventually.BecomesAsync(() => arrived.Count == 1, "the message published after the handler's rows were written has arrived");
+        (await CountAsync<Order>()).Should().Be(1);
+        await shop.StopAsync();
+    }
+
+    [Fact]
+    public async Task Message_published_after_the_rows_are_written_goes_with_the_next_save_or_is_reported()
+    {
+        var interceptor = new PublishOnSave();
+        await using var shop = Shop.Create(Database, services: services => services.ConfigureDbContext<ShopDb>(options => options.AddInterceptors(new PublishAfterSave(interceptor))));
+
+        await using (var scope = shop.Scope())
+        {
+            interceptor.Outbox = scope.ServiceProvider.GetRequiredService<IOutboxContext>();
+            var db = scope.ServiceProvider.GetRequiredService<ShopDb>();
+            db.Add(new Order { Number = "A-5" });
+            (await db.SaveChangesAsync()).Should().Be(1);
+            (await CountAsync<Envelope>()).Should().Be(0);
+            interceptor.Outbox = null;
+            await db.SaveChangesAsync();
+            (await CountAsync<Envelope>()).Should().Be(1);
+        }
+
+        shop.Errors.Should().BeEmpty();
+        await using (var scope = shop.Scope())
+        {
+            interceptor.Outbox = scope.ServiceProvider.GetRequiredService<IOutboxContext>();
+            var db = scope.ServiceProvider.GetRequiredService<ShopDb>();
+            db.Add(new Order { Number = "A-6" });
+            await db.SaveChangesAsync();
+        }
+
+        (await CountAsync<Envelope>()).Should().Be(1);
+        shop.Errors.Should().ContainSingle().Which.Should().Contain("never saved");
+    }
+
+    [Fact]
+    public async Task Handler_that_ends_the_transaction_fails_before_anything_is_saved_outside_it()
+    {
+        await using var shop = Shop.Create(
+            Database,
+            delivers: true,
+            bus: outbox => outbox.AddHandler<EndTransactionHandler>(handler => handler.RetryDelays = []));
+        await shop.StartAsync();
+
+        await shop.Services.GetRequiredService<IBus>().Publish(new PlaceOrder("A-7"));
+
+        await Eventually.BecomesAsync(() => EndTransactionHandler.Runs > 0, "the handler has run");
+        await shop.StopAsync();
+        (await CountAsync<Order>()).Should().Be(0);
+        (await CountAsync<InboxMessage>()).Should().Be(0);
+        (await CountAsync<Envelope>()).Should().Be(0);
+    }
+
+    [Fact]
     public async Task Message_of_a_filter_outside_the_inbox_is_sent_with_those_of_the_handler()
     {
         var arrived = new Arrived();
@@ -123,6 +191,19 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
         }
     }
 
+    public sealed class EndTransactionHandler(ShopDb db) : IMessageHandler<PlaceOrder>
+    {
+        public static int Runs { get; private set; }
+
+        public async Task Handle(PlaceOrder message, IMessageContext context, CancellationToken cancellationToken)
+        {
+            await db.Database.RollbackTransactionAsync(cancellationToken);
+            db.Add(new Order { Number = message.Number });
+            await context.Publish(new OrderPlaced(message.Number), cancellationToken: cancellationToken);
+            Runs++;
+        }
+    }
+
     public sealed class OrderPlacedHandler(Arrived arrived) : IMessageHandler<OrderPlaced>
     {
         public Task Handle(OrderPlaced message, IMessageContext context, CancellationToken cancellationToken)
@@ -150,6 +231,27 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
 
         public void Probe(ProbeContext context)
         {
+        }
+    }
+
+    // Publishes once per save of anything, after it, as late dispatchers of domain events do.
+    public sealed class PublishAfterSave(PublishOnSave scope) : SaveChangesInterceptor
+    {
+        private bool _publishing;
+
+        public override async ValueTask<int> SavedChangesAsync(SaveChangesCompletedEventData eventData, int result, CancellationToken cancellationToken = default)
+        {
+            if (scope.Outbox is { } outbox && !_publishing)
+            {
+                _publishing = true;
+                await outbox.Publish(new OrderPlaced("after the save"), cancellationToken: cancellationToken);
+            }
+            else
+            {
+                _publishing = false;
+            }
+
+            return result;
         }
     }
 

@@ -32,6 +32,7 @@ public sealed class InboxGateTests : IAsyncLifetime
                 _reached.Add(point);
                 return ValueTask.CompletedTask;
             }),
+            TimeProvider.System,
             _logs);
     }
 

@@ -329,7 +329,7 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     [Fact]
     public async Task Row_that_was_sent_alone_three_times_without_an_outcome_is_a_dead_letter()
     {
-        Database.AddDue(envelope => envelope.ClaimCount = DeliveryPolicy.SentAloneMark + DeliveryPolicy.LoneSends - 1);
+        Database.AddDue(envelope => envelope.ClaimCount = 3000);
 
         _loop.Start();
 
@@ -353,7 +353,7 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
         _loop.Start();
 
         await OutboxIsEmptyAsync();
-        claims.Should().Equal(DeliveryPolicy.SentAloneMark, DeliveryPolicy.SentAloneMark);
+        claims.Should().Equal(1000, 1000);
     }
 
     [Fact]

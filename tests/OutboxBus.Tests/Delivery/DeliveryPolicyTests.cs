@@ -20,11 +20,20 @@ public sealed class DeliveryPolicyTests
     [InlineData(2, true, nameof(Treatment.SendApart))]
     [InlineData(3, false, nameof(Treatment.SendAlone))]
     [InlineData(100, true, nameof(Treatment.SendAlone))]
-    [InlineData(DeliveryPolicy.SentAloneMark + 1, false, nameof(Treatment.SendAlone))]
-    [InlineData(DeliveryPolicy.SentAloneMark + 2, false, nameof(Treatment.SendAlone))]
-    [InlineData(DeliveryPolicy.SentAloneMark + 3, false, nameof(Treatment.BuryNoOutcome))]
+    [InlineData(1001, false, nameof(Treatment.SendAlone))]
+    [InlineData(2999, false, nameof(Treatment.SendAlone))]
+    [InlineData(3001, false, nameof(Treatment.BuryNoOutcome))]
     public void Row_claimed_again_and_again_is_sent_alone_and_then_given_up(int claims, bool suspect, string treatment)
         => DeliveryPolicy.Triage(new Envelope { ClaimCount = claims }, suspect, Now).ToString().Should().Be(treatment);
+
+    [Theory]
+    [InlineData(3, 1000)]
+    [InlineData(999, 1000)]
+    [InlineData(1001, 2000)]
+    [InlineData(1500, 2000)]
+    [InlineData(2001, 3000)]
+    public void Lone_send_is_noted_whatever_claims_came_to_nothing_before(int claims, int noted)
+        => DeliveryPolicy.WithLoneSend(claims).Should().Be(noted);
 
     [Theory]
     [InlineData(-1, nameof(Treatment.BuryExpired))]

@@ -42,7 +42,7 @@ public sealed class OutboxMetricsTests : IDisposable
         Metrics.Unsaved(1);
         Metrics.Claimed(1);
         Metrics.Confirmed(envelope, new FakeTimeProvider(Now));
-        Metrics.Settled(new SettlementBatch([], [new Rescheduling(envelope, TimeSpan.Zero, 1, 0, null)], [new Burial(envelope, DeadLetterReason.Expired, 1, null)]));
+        Metrics.Settled(new SettlementBatch([], [new Rescheduling(envelope, TimeSpan.Zero, 1, 0, "refused"), new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, null)], [new Burial(envelope, DeadLetterReason.Expired, 1, null)]));
         Metrics.CircuitOpened();
         Metrics.Consumed(duplicate: false);
         Metrics.Consumed(duplicate: true);

@@ -83,7 +83,6 @@ internal sealed class LoopHarness : IAsyncDisposable
             await stopped;
         }
 
-        _loop.Dispose();
         Metrics.Dispose();
         Database.Dispose();
         _stopClaiming.Dispose();

@@ -33,11 +33,22 @@ public sealed class PendingEnvelopesTests
     [Fact]
     public void Publish_after_the_seal_is_an_error_not_a_loss()
     {
-        _pending.Add(SqliteDatabase.NewEnvelope());
-        _pending.Seal();
+        _pending.TrySeal().Should().BeTrue();
 
         _pending.Invoking(pending => pending.Add(SqliteDatabase.NewEnvelope())).Should().Throw<OutboxBusException>().WithMessage("*urn:message:Test:Happened*sealed*");
-        _pending.Snapshot().Should().ContainSingle();
+        _pending.Snapshot().Should().BeEmpty();
+    }
+
+    [Fact]
+    public void What_is_pending_cannot_be_sealed_in()
+    {
+        _pending.Add(SqliteDatabase.NewEnvelope());
+
+        _pending.TrySeal().Should().BeFalse();
+        _pending.Add(SqliteDatabase.NewEnvelope());
+
+        _pending.Take().Should().HaveCount(2);
+        _pending.TrySeal().Should().BeTrue();
     }
 
     [Fact]
@@ -47,7 +58,8 @@ public sealed class PendingEnvelopesTests
         _pending.Add(kept);
         var before = _pending.Snapshot();
         _pending.Add(SqliteDatabase.NewEnvelope());
-        _pending.Seal();
+        _pending.Take();
+        _pending.TrySeal().Should().BeTrue();
 
         _pending.Restart(before);
         _pending.Add(SqliteDatabase.NewEnvelope());
