@@ -32,6 +32,7 @@ internal sealed class EnvelopeSends(
     private readonly Suspects _suspects = new();
     private readonly SemaphoreSlim _window = new(options.MaxInFlight, options.MaxInFlight);
     private readonly SemaphoreSlim _apart = new(1, 1);
+    private readonly long _started = time.GetTimestamp();
     private int _waitingAlone;
     private bool _shortLeaseNoted;
 
@@ -77,9 +78,12 @@ internal sealed class EnvelopeSends(
     /// <summary>Most rows that processes died with are innocent, and a crash may leave hundreds: they go one after the other.</summary>
     private async Task StartAloneAsync(LeasedEnvelope leased, CancellationToken abortSending)
     {
-        if (!_apart.Wait(0, CancellationToken.None))
+        // A process that dies soon after its start, whatever of, must not put the blame on what it happened to send first.
+        var untilSettledIn = options.Lease - time.GetElapsedTime(_started);
+        if (untilSettledIn > TimeSpan.Zero || !_apart.Wait(0, CancellationToken.None))
         {
-            await ConcludeAsync(leased.Envelope, DeliveryPolicy.PutBack(leased.Envelope, SpacingAlone * ++_waitingAlone), abortSending);
+            var delay = SpacingAlone * ++_waitingAlone;
+            await ConcludeAsync(leased.Envelope, DeliveryPolicy.PutBack(leased.Envelope, untilSettledIn > TimeSpan.Zero ? untilSettledIn + delay : delay), abortSending);
             return;
         }
 

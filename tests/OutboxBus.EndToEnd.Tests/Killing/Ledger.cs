@@ -72,7 +72,7 @@ internal sealed class Ledger : IAsyncDisposable
         (await db.Confirmations.Select(confirmation => confirmation.OrderId).ToListAsync()).Should().BeEquivalentTo(orders, "every order is confirmed exactly once");
         (await db.HandlerEntries.Select(entry => entry.OrderId).Distinct().ToListAsync()).Should().BeEquivalentTo(orders, "handlers see committed orders only");
         (await db.Outbox.CountAsync()).Should().Be(0);
-        (await db.DeadLetters.CountAsync()).Should().Be(0);
+        (await db.DeadLetters.Select(letter => $"{letter.Reason} after {letter.ClaimCount} claims: {letter.Error}").ToListAsync()).Should().BeEmpty();
         foreach (var queue in (string[])["reserve-stock", "confirm-order"])
         {
             (await Broker.CountAsync(queue)).Should().Be(0);

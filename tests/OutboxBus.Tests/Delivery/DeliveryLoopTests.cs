@@ -13,6 +13,9 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
 {
     private const int SqliteBusy = 5;
 
+    // A loop sends suspects only when it has lived for a lease.
+    private static readonly (TimeSpan Lease, TimeSpan SendTimeout) ShortLease = (TimeSpan.FromSeconds(1), TimeSpan.FromMilliseconds(500));
+
     private static readonly InvalidOperationException Error = new("The broker said no.");
 
     private readonly LoopHarness _loop = new();
@@ -311,6 +314,7 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
             await answer.WaitAsync(cancellationToken);
             return SendOutcome.Confirmed;
         };
+        (_loop.Options.Lease, _loop.Options.SendTimeout) = ShortLease;
         for (var row = 0; row < 3; row++)
             Database.AddDue(envelope => envelope.ClaimCount = 2);
         _loop.Start();
@@ -339,6 +343,19 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Loop_that_has_just_started_puts_back_rows_that_processes_died_with()
+    {
+        Database.AddDue(envelope => envelope.ClaimCount = 2);
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.Faults.Calls(nameof(AdjustableDialect.Reschedule)) > 0, "the row is put back");
+        await _loop.StopAsync();
+        Sender.Started.Should().Be(0);
+        Database.Count("outbox_message", "claim_count = 2").Should().Be(1);
+    }
+
+    [Fact]
     public async Task Row_is_marked_before_it_is_sent_alone_so_that_others_never_look_guilty()
     {
         var claims = new ConcurrentBag<long>();
@@ -347,6 +364,7 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
             claims.Add(Database.Read<long>($"select claim_count from outbox_message where id = {envelope.Id}"));
             return Task.FromResult(SendOutcome.Confirmed);
         };
+        (_loop.Options.Lease, _loop.Options.SendTimeout) = ShortLease;
         Database.AddDue(envelope => envelope.ClaimCount = 2);
         Database.AddDue(envelope => envelope.ClaimCount = 2);
 
