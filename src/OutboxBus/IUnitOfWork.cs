@@ -25,7 +25,7 @@ public interface IUnitOfWork
     DbCommand CreateCommand();
 
     /// <summary>
-    /// Seals the unit of work and writes what is pending, envelopes included; true when at least one row was written,
+    /// Writes what is pending, envelopes included, then seals the unit of work; true when at least one row was written,
     /// which proves that the transaction is alive.
     /// </summary>
     Task<bool> FlushAsync(CancellationToken cancellationToken);
@@ -33,7 +33,7 @@ public interface IUnitOfWork
     /// <summary>Commits, then hands the envelopes to delivery.</summary>
     Task CommitAsync(CancellationToken cancellationToken);
 
-    /// <summary>Ends the transaction without a trace and forgets what was pending. Does not throw.</summary>
+    /// <summary>Ends the transaction without a trace and forgets what was appended since it began. Does not throw.</summary>
     Task RollbackAsync();
 }
 

@@ -93,7 +93,10 @@ public sealed class DeliveryOptions
     /// <summary>The longest pause between probes of a broker that is down; default 5 s, range <see cref="MinOutagePause"/> to 10 min.</summary>
     public TimeSpan MaxOutagePause { get; set; } = TimeSpan.FromSeconds(5);
 
-    /// <summary>How long a stopping host waits for what is in flight; default 15 s, range 0 to 10 min. What is left is sent after the next start.</summary>
+    /// <summary>
+    /// How long a stopping host waits for what is in flight; default 15 s, range 0 to 10 min. After that up to 2 s more go
+    /// into writing down what was confirmed; what is left is sent after the next start.
+    /// </summary>
     public TimeSpan StopTimeout { get; set; } = TimeSpan.FromSeconds(15);
 }
 
