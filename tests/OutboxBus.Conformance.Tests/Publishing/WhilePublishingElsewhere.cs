@@ -5,6 +5,7 @@ using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using OutboxBus.Conformance.Tests.Engines;
+using OutboxBus.MassTransit;
 using OutboxBus.TestServers;
 using Xunit;
 
@@ -48,38 +49,14 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
     public async Task Handler_whose_context_publishes_while_it_saves_succeeds()
     {
         var interceptor = new PublishOnSave();
-        var arrived = new Arrived();
-        await using var shop = Shop.Create(
-            Database,
-            delivers: true,
-            bus: outbox => outbox.AddHandler<PlaceOrderHandler>().AddHandler<OrderPlacedHandler>(),
-            services: services => services.AddSingleton(interceptor).AddSingleton(arrived).ConfigureDbContext<ShopDb>(options => options.AddInterceptors(interceptor)));
-        await shop.StartAsync();
-
-        await shop.Services.GetRequiredService<IBus>().Publish(new PlaceOrder("A-2"));
-
-        await Eventually.BecomesAsync(() => arrived.Count == 1, "the message published while the handler's changes were saved has arrived");
-        (await CountAsync<Order>()).Should().Be(1);
-        await shop.StopAsync();
+        await OrderIsPlacedAndArrivesAsync(interceptor, services: services => services.ConfigureDbContext<ShopDb>(options => options.AddInterceptors(interceptor)));
     }
 
     [Fact]
     public async Task Message_published_after_the_rows_are_written_is_saved_with_the_handler()
     {
         var interceptor = new PublishOnSave();
-        var arrived = new Arrived();
-        await using var shop = Shop.Create(
-            Database,
-            delivers: true,
-            bus: outbox => outbox.AddHandler<PlaceOrderHandler>().AddHandler<OrderPlacedHandler>(),
-            services: services => services.AddSingleton(interceptor).AddSingleton(arrived).ConfigureDbContext<ShopDb>(options => options.AddInterceptors(new PublishAfterSave(interceptor))));
-        await shop.StartAsync();
-
-        await shop.Services.GetRequiredService<IBus>().Publish(new PlaceOrder("A-4"));
-
-        await Eventually.BecomesAsync(() => arrived.Count == 1, "the message published after the handler's rows were written has arrived");
-        (await CountAsync<Order>()).Should().Be(1);
-        await shop.StopAsync();
+        await OrderIsPlacedAndArrivesAsync(interceptor, services: services => services.ConfigureDbContext<ShopDb>(options => options.AddInterceptors(new PublishAfterSave(interceptor))));
     }
 
     [Fact]
@@ -95,7 +72,6 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
             db.Add(new Order { Number = "A-5" });
             (await db.SaveChangesAsync()).Should().Be(1);
             (await CountAsync<Envelope>()).Should().Be(0);
-            interceptor.Outbox = null;
             await db.SaveChangesAsync();
             (await CountAsync<Envelope>()).Should().Be(1);
         }
@@ -134,26 +110,13 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
     [Fact]
     public async Task Message_of_a_filter_outside_the_inbox_is_sent_with_those_of_the_handler()
     {
-        var arrived = new Arrived();
-        await using var shop = Shop.Create(
-            Database,
-            delivers: true,
-            bus: outbox => outbox
-                .AddHandler<PlaceOrderHandler>()
-                .AddHandler<OrderPlacedHandler>()
-                .MassTransit(x => x.AddConfigureEndpointsCallback((context, name, endpoint) =>
-                {
-                    if (name == "place-order")
-                        endpoint.UseConsumeFilter(typeof(PublishBefore<>), context);
-                })),
-            services: services => services.AddSingleton(new PublishOnSave()).AddSingleton(arrived));
-        await shop.StartAsync();
-
-        await shop.Services.GetRequiredService<IBus>().Publish(new PlaceOrder("A-3"));
-
-        await Eventually.BecomesAsync(() => arrived.Count == 1, "the filter's message has arrived");
-        (await CountAsync<Order>()).Should().Be(1);
-        await shop.StopAsync();
+        await OrderIsPlacedAndArrivesAsync(
+            new PublishOnSave(),
+            bus: outbox => outbox.MassTransit(x => x.AddConfigureEndpointsCallback((context, name, endpoint) =>
+            {
+                if (name == "place-order")
+                    endpoint.UseConsumeFilter(typeof(PublishBefore<>), context);
+            })));
     }
 
     [Fact]
@@ -170,6 +133,33 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
         var start = () => host.StartAsync();
 
         await start.Should().ThrowAsync<OutboxBusException>().WithMessage("*without the interceptor*AddDbContext*");
+    }
+
+    // The order is saved once, and exactly one message that somebody published meanwhile arrives.
+    private async Task OrderIsPlacedAndArrivesAsync(PublishOnSave interceptor, Action<IServiceCollection>? services = null, Action<OutboxBusConfigurator>? bus = null)
+    {
+        var arrived = new Arrived();
+        await using var shop = Shop.Create(
+            Database,
+            delivers: true,
+            bus: outbox =>
+            {
+                outbox.AddHandler<PlaceOrderHandler>().AddHandler<OrderPlacedHandler>();
+                bus?.Invoke(outbox);
+            },
+            services: collection =>
+            {
+                collection.AddSingleton(interceptor).AddSingleton(arrived);
+                services?.Invoke(collection);
+            });
+        await shop.StartAsync();
+
+        await shop.Services.GetRequiredService<IBus>().Publish(new PlaceOrder("A-2"));
+
+        await Eventually.BecomesAsync(() => arrived.Count == 1, "the message published beside the handler has arrived");
+        (await CountAsync<Order>()).Should().Be(1);
+        await shop.StopAsync();
+        arrived.Count.Should().Be(1);
     }
 
     private async Task<int> CountAsync<T>()
@@ -234,21 +224,15 @@ public sealed class WhilePublishingElsewhere(SqliteDatabase database) : SuiteOn<
         }
     }
 
-    // Publishes once per save of anything, after it, as late dispatchers of domain events do.
+    // Publishes once for each scope it is given, after the save, as late senders of domain events do.
     public sealed class PublishAfterSave(PublishOnSave scope) : SaveChangesInterceptor
     {
-        private bool _publishing;
-
         public override async ValueTask<int> SavedChangesAsync(SaveChangesCompletedEventData eventData, int result, CancellationToken cancellationToken = default)
         {
-            if (scope.Outbox is { } outbox && !_publishing)
+            if (scope.Outbox is { } outbox)
             {
-                _publishing = true;
+                scope.Outbox = null;
                 await outbox.Publish(new OrderPlaced("after the save"), cancellationToken: cancellationToken);
-            }
-            else
-            {
-                _publishing = false;
             }
 
             return result;
