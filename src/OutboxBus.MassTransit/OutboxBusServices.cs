@@ -67,6 +67,12 @@ internal static class OutboxBusServices
                 provider.GetRequiredService<OutboxMetrics>()),
             failureStatus: null,
             tags: ["ready", HealthCheckName]));
+        services.AddSingleton<IHostedService>(provider => new GaugeReader(
+            Envelope.DefaultBus,
+            provider.GetRequiredService<IOutboxDatabase>(),
+            provider.GetRequiredService<OutboxBusOptions>().Health,
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<OutboxMetrics>()));
     }
 
     private static void AddStorage<TDbContext>(IServiceCollection services, Func<OutboxTables, SqlDialect> dialect)
@@ -81,6 +87,12 @@ internal static class OutboxBusServices
 
     private static void AddPublishing(IServiceCollection services)
     {
+        services.AddSingleton(provider => new BypassGuard(
+            provider.GetRequiredService<OutboxBusOptions>().Publishing,
+            provider.GetRequiredService<OutboxMetrics>(),
+            provider.GetRequiredService<ILogger<BypassGuard>>()));
+        services.AddPublishObserver<BypassObserver>();
+        services.AddSendObserver<BypassObserver>();
         services.AddSingleton(provider => new EnvelopeIntake(
             Envelope.DefaultBus,
             provider.GetRequiredService<OutboxBusOptions>(),
@@ -102,7 +114,8 @@ internal static class OutboxBusServices
         services.AddSingleton(provider => new HandOff(
             provider.GetRequiredService<OutboxBusOptions>().Delivery,
             provider.GetRequiredService<TimeProvider>(),
-            provider.GetRequiredService<WakeUp>()));
+            provider.GetRequiredService<WakeUp>(),
+            provider.GetRequiredService<OutboxMetrics>()));
         services.AddSingleton<MessageTypes>();
         services.AddSingleton(KnownTypes.OfAssembly(contextAssembly));
         if (Assembly.GetEntryAssembly() is { } application && application != contextAssembly)

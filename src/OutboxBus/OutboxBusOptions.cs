@@ -30,6 +30,14 @@ public sealed class PublishingOptions
     /// <see cref="UnsavedMessages.Log"/>. They are counted in any case.
     /// </summary>
     public UnsavedMessages Unsaved { get; set; } = UnsavedMessages.Log;
+
+    /// <summary>
+    /// What happens when code that has a unit of work publishes or sends through the bus itself (<c>IBus</c>), so that the
+    /// message leaves whether the unit commits or not; default <see cref="OutboxBypass.Warn"/>. Counted in any case. Code
+    /// has a unit of work inside a handler, and in a service scope that has asked for a publisher. Requests are meant to go
+    /// directly.
+    /// </summary>
+    public OutboxBypass Bypass { get; set; } = OutboxBypass.Warn;
 }
 
 /// <summary>What happens when a scope ends with messages that no <c>SaveChanges</c> has stored.</summary>
@@ -39,6 +47,19 @@ public enum UnsavedMessages
     Log,
 
     /// <summary>An error is logged and disposing the scope throws; meant for tests and development.</summary>
+    Throw,
+
+    /// <summary>Nothing but the count.</summary>
+    Allow,
+}
+
+/// <summary>What happens when code that has a unit of work sends past the outbox.</summary>
+public enum OutboxBypass
+{
+    /// <summary>A warning is logged, once for each message type.</summary>
+    Warn,
+
+    /// <summary>The publish throws, and nothing is sent; meant for tests and development.</summary>
     Throw,
 
     /// <summary>Nothing but the count.</summary>
@@ -124,4 +145,13 @@ public sealed class HealthOptions
 
     /// <summary>The number of dead letters beyond which the check is degraded; default 0, range 0 to 1,000,000.</summary>
     public int MaxDeadLetters { get; set; }
+
+    /// <summary>
+    /// How often the gauges of pending messages and dead letters are read from the database while somebody collects them;
+    /// default 15 s, range 1 s to 1 h. A health check refreshes them too.
+    /// </summary>
+    public TimeSpan GaugeInterval { get; set; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>Where counting stops: enough to see that a limit is exceeded, and bounded however long the table is.</summary>
+    internal int CountLimit => Math.Max(MaxPending, MaxDeadLetters) + 1;
 }

@@ -13,6 +13,7 @@ internal sealed class OutboxBusOptionsValidator : IValidateOptions<OutboxBusOpti
         InRange(errors, "Publishing.MaxBodyBytes", publishing.MaxBodyBytes, 1, 64 * 1024 * 1024);
         InRange(errors, "Publishing.MaxHeaderBytes", publishing.MaxHeaderBytes, 1024, 1024 * 1024);
         Check(errors, Enum.IsDefined(publishing.Unsaved), "Publishing.Unsaved", publishing.Unsaved, "a member of UnsavedMessages");
+        Check(errors, Enum.IsDefined(publishing.Bypass), "Publishing.Bypass", publishing.Bypass, "a member of OutboxBypass");
 
         var delivery = options.Delivery;
         InRange(errors, "Delivery.MaxAttempts", delivery.MaxAttempts, 1, 1000);
@@ -44,6 +45,7 @@ internal sealed class OutboxBusOptionsValidator : IValidateOptions<OutboxBusOpti
         Check(errors, health.MaxPendingAge > TimeSpan.Zero, "Health.MaxPendingAge", health.MaxPendingAge, "positive");
         InRange(errors, "Health.MaxPending", health.MaxPending, 1, 1_000_000);
         InRange(errors, "Health.MaxDeadLetters", health.MaxDeadLetters, 0, 1_000_000);
+        InRange(errors, "Health.GaugeInterval", health.GaugeInterval, TimeSpan.FromSeconds(1), TimeSpan.FromHours(1));
 
         return errors.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(errors);
     }

@@ -35,6 +35,7 @@ public sealed class OutboxBusOptionsValidatorTests
         new("Health.MaxPendingAge", TimeSpan.FromMinutes(5), o => o.Health.MaxPendingAge, Tick, TimeSpan.Zero, TimeSpan.MaxValue, null, (o, v) => o.Health.MaxPendingAge = (TimeSpan)v),
         Number("Health.MaxPending", 10_000, 1, 1_000_000, o => o.Health.MaxPending, (o, v) => o.Health.MaxPending = v),
         Number("Health.MaxDeadLetters", 0, 0, 1_000_000, o => o.Health.MaxDeadLetters, (o, v) => o.Health.MaxDeadLetters = v),
+        Time("Health.GaugeInterval", "0:00:15", "0:00:01", "1:00:00", o => o.Health.GaugeInterval, (o, v) => o.Health.GaugeInterval = v),
     ];
 
     public static TheoryData<string> Options => [.. Rules.Select(rule => rule.Option)];

@@ -5,6 +5,7 @@ using MassTransit.DependencyInjection;
 using MassTransit.Middleware;
 using MassTransit.Transports;
 using OutboxBus.Consuming;
+using OutboxBus.Publishing;
 using OutboxBus.Storage;
 
 namespace OutboxBus.MassTransit.Consuming;
@@ -41,7 +42,7 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
             var unit = scope.GetService<IUnitOfWorkSource>().Current;
             var key = new InboxKey(MessageIdOf(context), _consumer ??= NameOf(context));
             await unit.WithoutRetriesAsync(async () =>
-                outcome = await gate.ConsumeOnceAsync(unit, key, () => HandleAsync(inbox, next), context.CancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
+                outcome = await gate.ConsumeOnceAsync(unit, key, () => HandleAsync(inbox, next, scope.GetService<BypassGuard>()), context.CancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
         }
         catch (Exception exception)
         {
@@ -58,8 +59,9 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
 
     public void Probe(ProbeContext context) => context.CreateFilterScope("outboxbus-inbox").Add("consumer", consumerName);
 
-    private static async Task HandleAsync(InboxConsumeContext<TMessage> inbox, IPipe<ConsumeContext<TMessage>> next)
+    private static async Task HandleAsync(InboxConsumeContext<TMessage> inbox, IPipe<ConsumeContext<TMessage>> next, BypassGuard guard)
     {
+        using var inside = guard.Enter();
         await next.Send(inbox).ConfigureAwait(false);
         // Publishes the handler did not await belong to its transaction too.
         await inbox.ConsumeCompleted.ConfigureAwait(false);

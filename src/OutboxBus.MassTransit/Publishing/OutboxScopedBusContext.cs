@@ -4,6 +4,7 @@ using MassTransit.DependencyInjection;
 using MassTransit.Middleware;
 using MassTransit.Middleware.Outbox;
 using MassTransit.Transports;
+using OutboxBus.Publishing;
 
 namespace OutboxBus.MassTransit.Publishing;
 
@@ -70,7 +71,13 @@ internal sealed class OutboxScopedBusContextProvider(
     IBus bus,
     Bind<IBus, IClientFactory> clientFactory,
     IScopedConsumeContextProvider consuming,
-    IServiceProvider services) : IScopedBusContextProvider<IBus>
+    IServiceProvider services,
+    BypassGuard guard) : IScopedBusContextProvider<IBus>, IDisposable
 {
+    // Whoever has asked for a publisher of the scope is not expected to publish past it.
+    private readonly IDisposable _inside = guard.Enter();
+
     public ScopedBusContext Context { get; } = new OutboxScopedBusContext(bus, clientFactory.Value, consuming, services);
+
+    public void Dispose() => _inside.Dispose();
 }

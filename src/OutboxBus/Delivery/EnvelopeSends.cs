@@ -167,7 +167,7 @@ internal sealed class EnvelopeSends(
             if (outcome.Kind == SendOutcomeKind.Confirmed)
                 await faults.ReachAsync(FaultPoint.AfterSend, envelope);
 
-            var charged = Note(envelope, outcome, started, permission == SendPermission.Probe);
+            var charged = Note(leased, outcome, started, permission == SendPermission.Probe);
             var outagePause = TimeSpan.FromTicks(Math.Max(circuit.PauseLeft.Ticks, options.MinOutagePause.Ticks));
             return DeliveryPolicy.Judge(envelope, outcome, charged, outagePause, options, random);
         }
@@ -202,13 +202,14 @@ internal sealed class EnvelopeSends(
     }
 
     /// <summary>Draws the conclusions of an outcome for circuit, suspects, logs and metrics; true when a transport failure costs the message an attempt.</summary>
-    private bool Note(Envelope envelope, SendOutcome outcome, long started, bool probe)
+    private bool Note(LeasedEnvelope leased, SendOutcome outcome, long started, bool probe)
     {
+        var envelope = leased.Envelope;
         switch (outcome.Kind)
         {
             case SendOutcomeKind.Confirmed:
                 _suspects.Forget(envelope);
-                metrics.Confirmed(envelope, time);
+                metrics.Confirmed(leased, time);
                 logger.Delivered(envelope.MessageId, envelope.MessageType);
                 if (circuit.Confirmed(started))
                 {

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using OutboxBus.Diagnostics;
 
 namespace OutboxBus.Delivery;
 
@@ -6,7 +7,7 @@ namespace OutboxBus.Delivery;
 /// Just-committed envelopes on their way to delivery, in memory and bounded by count and bytes. What does not fit is
 /// left to its lease: nothing is lost, it is claimed later.
 /// </summary>
-internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp wakeUp)
+internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp wakeUp, OutboxMetrics metrics)
 {
     private readonly ConcurrentQueue<HandedOff> _queue = new();
     private int _messages;
@@ -23,6 +24,7 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
         if (_closed || envelopes.Count == 0)
             return;
 
+        var committed = time.GetTimestamp();
         var ready = new List<LeasedEnvelope>(envelopes.Count);
         var bytes = 0L;
         foreach (var envelope in envelopes)
@@ -31,7 +33,7 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
             if (envelope.DueAt is not null || envelope.VisibleAt <= envelope.CreatedAt)
                 continue;
             bytes += envelope.Body.Length;
-            ready.Add(new LeasedEnvelope(envelope, AddLease(savedFrom, envelope.VisibleAt - envelope.CreatedAt)));
+            ready.Add(new LeasedEnvelope(envelope, AddLease(savedFrom, envelope.VisibleAt - envelope.CreatedAt), committed));
         }
 
         if (ready.Count == 0)
@@ -41,6 +43,7 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
         if (messagesNow > options.HandOffMessages || bytesNow > options.HandOffBytes)
         {
             Release(ready.Count, bytes);
+            metrics.HandOffOverflowed(ready.Count);
             return;
         }
 
@@ -88,4 +91,5 @@ internal sealed record HandedOff(IReadOnlyList<LeasedEnvelope> Envelopes, Commit
 /// <summary>An envelope this process may send until its lease ends.</summary>
 /// <param name="Envelope">The envelope.</param>
 /// <param name="LeaseEnds">A timestamp of the process's monotonic clock, never later than the lease in the row.</param>
-internal sealed record LeasedEnvelope(Envelope Envelope, long LeaseEnds);
+/// <param name="Committed">A timestamp of the same clock, right after this process committed the envelope; null: it was claimed.</param>
+internal sealed record LeasedEnvelope(Envelope Envelope, long LeaseEnds, long? Committed = null);

@@ -14,8 +14,7 @@ internal sealed class OutboxHealthCheck(string bus, IOutboxDatabase database, He
         OutboxStatus status;
         try
         {
-            var countLimit = Math.Max(options.MaxPending, options.MaxDeadLetters) + 1;
-            status = await new OutboxStore(database).StatusAsync(bus, countLimit, cancellationToken);
+            status = await new OutboxStore(database).StatusAsync(bus, options.CountLimit, cancellationToken);
         }
         catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
-using System.Diagnostics.Metrics;
 using FluentAssertions;
 using MassTransit;
 using Microsoft.Extensions.DependencyInjection;
@@ -54,18 +53,7 @@ public sealed class Observed
     {
         await using var stack = await Stack.PostgreSqlAndRabbitMqAsync();
         await using var app = await App.StartAsync(stack, bus => bus.AddHandler<ReserveHandler>().Delivery(delivery => delivery.MaxAttempts = 2));
-        var counters = new ConcurrentDictionary<string, long>();
-        var factory = app.Services.GetRequiredService<IMeterFactory>();
-        using var listener = new MeterListener();
-        listener.InstrumentPublished = (instrument, self) =>
-        {
-            // Of this application only: others may run in this process.
-            if (instrument.Meter.Name == OutboxBusTelemetry.Name && instrument.Meter.Scope == factory)
-                self.EnableMeasurementEvents(instrument);
-        };
-        listener.SetMeasurementEventCallback<long>((instrument, value, _, _) => counters.AddOrUpdate(instrument.Name, value, (_, sum) => sum + value));
-        listener.SetMeasurementEventCallback<double>((instrument, _, _, _) => counters.AddOrUpdate(instrument.Name, 1, (_, count) => count + 1));
-        listener.Start();
+        using var counters = new Counters(app);
 
         var id = Guid.NewGuid();
         await app.PublishAsync(new OrderPlaced(Guid.NewGuid()), new PublishOptions { MessageId = id });
@@ -75,7 +63,7 @@ public sealed class Observed
         await app.PublishAsync(new StockReserved(Guid.NewGuid()), new PublishOptions { RequireRoute = true });
         await stack.DrainedAsync();
 
-        await Eventually.BecomesAsync(() => counters.GetValueOrDefault("outboxbus.dead_lettered") == 1, "the dead letter is counted");
+        await Eventually.BecomesAsync(() => counters["outboxbus.dead_lettered"] == 1, "the dead letter is counted");
         counters["outboxbus.captured"].Should().Be(2);
         counters["outboxbus.delivered"].Should().Be(1);
         counters["outboxbus.delivery.latency"].Should().Be(1);
@@ -83,6 +71,27 @@ public sealed class Observed
         counters["outboxbus.duplicates"].Should().Be(1);
         counters["outboxbus.claimed"].Should().Be(1, "the refused message was claimed for its second attempt");
         counters["outboxbus.retried"].Should().Be(1);
+    }
+
+    [SkippableFact]
+    public async Task Gauges_show_the_outbox_and_the_circuit()
+    {
+        await using var rabbitMq = await Servers.PrivateRabbitMqAsync();
+        await using var stack = Stack.Of(await Servers.PostgresDatabaseAsync("gauges"), await rabbitMq.CreateVirtualHostAsync("gauges"));
+        await using var app = await App.StartAsync(stack, bus => bus.AddHandler<ReserveHandler>().Health(health => health.GaugeInterval = TimeSpan.FromSeconds(1)));
+        using var counters = new Counters(app);
+        await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
+        await Eventually.BecomesAsync(() => counters.Gauge("outboxbus.circuit.open") == 0, "the circuit is seen closed");
+
+        await rabbitMq.KillAsync();
+        for (var order = 0; order < 3; order++)
+            await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
+        await Eventually.BecomesAsync(() => counters.Gauge("outboxbus.circuit.open") == 1, "the circuit is seen open");
+        await Eventually.BecomesAsync(() => counters.Gauge("outboxbus.pending") > 0, "what waits is seen");
+
+        await rabbitMq.RestartAsync();
+        await Eventually.BecomesAsync(() => counters.Gauge("outboxbus.circuit.open") == 0, "the circuit is seen closed again");
+        await Eventually.BecomesAsync(() => counters.Gauge("outboxbus.pending") == 0, "nothing waits any more");
     }
 
     [SkippableFact]

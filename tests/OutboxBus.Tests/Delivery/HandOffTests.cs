@@ -1,23 +1,25 @@
 using FluentAssertions;
 using Microsoft.Extensions.Time.Testing;
 using OutboxBus.Delivery;
+using OutboxBus.Tests.Fakes;
 using Xunit;
 
 namespace OutboxBus.Tests.Delivery;
 
-public sealed class HandOffTests
+public sealed class HandOffTests : IDisposable
 {
     private static readonly DateTime Created = new(2026, 7, 1, 12, 0, 0, DateTimeKind.Utc);
 
     private readonly FakeTimeProvider _time = new();
     private readonly DeliveryOptions _options = new() { HandOffMessages = 3, HandOffBytes = 100 };
     private readonly WakeUp _wakeUp;
+    private readonly RecordedMetrics _metrics = new();
     private readonly HandOff _handOff;
 
     public HandOffTests()
     {
         _wakeUp = new WakeUp(_time);
-        _handOff = new HandOff(_options, _time, _wakeUp);
+        _handOff = new HandOff(_options, _time, _wakeUp, _metrics.Metrics);
     }
 
     [Fact]
@@ -43,6 +45,27 @@ public sealed class HandOffTests
         _handOff.Offer([Leased(TimeSpan.FromSeconds(20))], CommitCertainty.Proven, saved);
 
         _time.GetElapsedTime(saved, Take().Envelopes[0].LeaseEnds).Should().Be(TimeSpan.FromSeconds(20));
+    }
+
+    [Fact]
+    public void Time_of_the_commit_goes_along()
+    {
+        var saved = _time.GetTimestamp();
+        _time.Advance(TimeSpan.FromSeconds(5));
+        var committed = _time.GetTimestamp();
+
+        _handOff.Offer([Leased()], CommitCertainty.Proven, saved);
+
+        Take().Envelopes[0].Committed.Should().Be(committed);
+    }
+
+    [Fact]
+    public void What_finds_no_room_is_counted()
+    {
+        _handOff.Offer([Leased(), Leased()], CommitCertainty.Proven, 0);
+        _handOff.Offer([Leased(), Leased()], CommitCertainty.Proven, 0);
+
+        _metrics.Sum("outboxbus.hand_off.overflow").Should().Be(2);
     }
 
     [Fact]
@@ -131,6 +154,8 @@ public sealed class HandOffTests
         Take().Envelopes.Should().ContainSingle();
         _handOff.TryTake(out _).Should().BeFalse();
     }
+
+    public void Dispose() => _metrics.Dispose();
 
     private HandedOff Take()
     {

@@ -16,44 +16,41 @@ public sealed class OutboxMetricsTests : IDisposable
 
     private OutboxMetrics Metrics => _recorded.Metrics;
 
-    public static TheoryData<string, string> Counters => new()
+    public static TheoryData<string, string> Documented
     {
-        { "outboxbus.captured", "{message}" },
-        { "outboxbus.unsaved", "{message}" },
-        { "outboxbus.claimed", "{message}" },
-        { "outboxbus.delivered", "{message}" },
-        { "outboxbus.retried", "{message}" },
-        { "outboxbus.dead_lettered", "{message}" },
-        { "outboxbus.outages", "{outage}" },
-        { "outboxbus.consumed", "{message}" },
-        { "outboxbus.duplicates", "{message}" },
-        { "outboxbus.delivery.latency", "s" },
-        { "outboxbus.pending", "{message}" },
-        { "outboxbus.pending.age", "s" },
-        { "outboxbus.dead_letters", "{message}" },
-    };
+        get
+        {
+            // Rows such as: | `outboxbus.captured` | counter | `{message}` | ... |
+            var rows = from line in File.ReadLines(Path.Combine(AppContext.BaseDirectory, "telemetry.md"))
+                       let cells = line.Split('|', StringSplitOptions.TrimEntries)
+                       where cells.Length > 3 && cells[1].StartsWith("`outboxbus.", StringComparison.Ordinal) && cells[2] is "counter" or "histogram" or "gauge"
+                       select (Instrument: cells[1].Trim('`'), Unit: cells[3].Trim('`'));
+            var data = new TheoryData<string, string>();
+            foreach (var (instrument, unit) in rows)
+                data.Add(instrument, unit);
+            return data;
+        }
+    }
+
+    [Fact]
+    public void Every_instrument_is_documented_and_every_documented_one_exists()
+    {
+        MoveAll();
+
+        _recorded.All.Select(measured => measured.Instrument).Distinct().Should().BeEquivalentTo(Documented.Select(row => (string)row[0]));
+    }
 
     [Theory]
-    [MemberData(nameof(Counters))]
+    [MemberData(nameof(Documented))]
     public void Instrument_has_its_name_unit_and_bus(string instrument, string unit)
     {
-        var envelope = new Envelope { CreatedAt = Now.UtcDateTime };
-        Metrics.Captured();
-        Metrics.Unsaved(1);
-        Metrics.Claimed(1);
-        Metrics.Confirmed(envelope, new FakeTimeProvider(Now));
-        Metrics.Settled(new SettlementBatch([], [new Rescheduling(envelope, TimeSpan.Zero, 1, 0, "refused"), new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, null)], [new Burial(envelope, DeadLetterReason.Expired, 1, null)]));
-        Metrics.CircuitOpened();
-        Metrics.Consumed(duplicate: false);
-        Metrics.Consumed(duplicate: true);
-        Metrics.Observed(new OutboxStatus(1, TimeSpan.FromSeconds(1), 1));
+        MoveAll();
 
         var measured = _recorded.All.Should().ContainSingle(measured => measured.Instrument == instrument).Which;
 
         measured.Unit.Should().Be(unit);
         measured.Tags.Should().Contain("outboxbus.bus", "orders");
-        if (instrument != "outboxbus.delivery.latency")
-            measured.Value.Should().Be(1);
+        measured.Value.Should().Be(1);
     }
 
     [Fact]
@@ -63,22 +60,78 @@ public sealed class OutboxMetricsTests : IDisposable
 
         Metrics.Settled(new SettlementBatch([new Envelope()], [], burials));
 
-        _recorded.All.Should().OnlyContain(measured => measured.Instrument == "outboxbus.dead_lettered");
-        _recorded.All.Select(measured => measured.Tags["outboxbus.reason"]).Should().Equal("Refused", "Corrupt");
+        _recorded.All.Where(measured => measured.Instrument == "outboxbus.dead_lettered").Select(measured => measured.Tags["outboxbus.reason"]).Should().Equal("Refused", "Corrupt");
     }
 
     [Fact]
-    public void Latency_runs_from_insert_to_confirm_and_is_never_negative()
+    public void Latency_of_what_was_handed_off_runs_from_commit_to_confirm_on_the_clock_of_the_process()
+    {
+        var time = new FakeTimeProvider(Now);
+        var leased = new LeasedEnvelope(new Envelope { CreatedAt = Now.UtcDateTime.AddHours(-1) }, 0, time.GetTimestamp());
+        time.Advance(TimeSpan.FromSeconds(2));
+
+        Metrics.Confirmed(leased, time);
+
+        var latency = _recorded.All.Single(measured => measured.Instrument == "outboxbus.delivery.latency");
+        latency.Value.Should().Be(2);
+        latency.Tags.Should().Contain("outboxbus.source", "hand_off");
+    }
+
+    [Fact]
+    public void Latency_of_what_was_claimed_runs_from_insert_to_confirm_and_is_never_negative()
     {
         var time = new FakeTimeProvider(Now);
 
-        Metrics.Confirmed(new Envelope { CreatedAt = Now.UtcDateTime.AddSeconds(-3) }, time);
-        Metrics.Confirmed(new Envelope { CreatedAt = Now.UtcDateTime.AddSeconds(3) }, time);
-        Metrics.Confirmed(new Envelope { CreatedAt = Now.UtcDateTime.AddHours(-1), DueAt = Now.UtcDateTime }, time);
+        Metrics.Confirmed(Claimed(new Envelope { CreatedAt = Now.UtcDateTime.AddSeconds(-3) }), time);
+        Metrics.Confirmed(Claimed(new Envelope { CreatedAt = Now.UtcDateTime.AddSeconds(3) }), time);
+        Metrics.Confirmed(Claimed(new Envelope { CreatedAt = Now.UtcDateTime.AddHours(-1), DueAt = Now.UtcDateTime }), time);
 
-        _recorded.All.Where(measured => measured.Instrument == "outboxbus.delivery.latency").Select(measured => measured.Value).Should().Equal(3, 0);
+        var latencies = _recorded.All.Where(measured => measured.Instrument == "outboxbus.delivery.latency").ToList();
+        latencies.Select(measured => measured.Value).Should().Equal(3, 0);
+        latencies.Should().OnlyContain(measured => Equals(measured.Tags["outboxbus.source"], "claim"));
         _recorded.Sum("outboxbus.delivered").Should().Be(3);
     }
 
+    [Fact]
+    public void Circuit_shows_as_long_as_it_is_open()
+    {
+        Circuit().Should().BeNull("nothing has been sent");
+        Metrics.CircuitOpened();
+        Circuit().Should().Be(1);
+        Metrics.Confirmed(Claimed(new Envelope()), new FakeTimeProvider(Now));
+        Circuit().Should().Be(0);
+    }
+
+    [Fact]
+    public void Status_that_is_unknown_is_not_reported()
+    {
+        Metrics.Observed(new OutboxStatus(1, TimeSpan.FromSeconds(1), 1));
+        Metrics.Observed(null);
+
+        _recorded.All.Should().BeEmpty();
+    }
+
     public void Dispose() => _recorded.Dispose();
+
+    private double? Circuit() => _recorded.All.LastOrDefault(measured => measured.Instrument == "outboxbus.circuit.open")?.Value;
+
+    /// <summary>Each instrument once, by 1.</summary>
+    private void MoveAll()
+    {
+        var time = new FakeTimeProvider(Now);
+        var envelope = new Envelope { CreatedAt = Now.UtcDateTime.AddSeconds(-1) };
+        Metrics.Captured();
+        Metrics.Unsaved(1);
+        Metrics.Bypassed();
+        Metrics.HandOffOverflowed(1);
+        Metrics.Claimed(1);
+        Metrics.Confirmed(Claimed(envelope), time);
+        Metrics.Settled(new SettlementBatch([], [new Rescheduling(envelope, TimeSpan.Zero, 1, 0, "refused"), new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, null)], [new Burial(envelope, DeadLetterReason.Expired, 1, null)]));
+        Metrics.CircuitOpened();
+        Metrics.Consumed(duplicate: false);
+        Metrics.Consumed(duplicate: true);
+        Metrics.Observed(new OutboxStatus(1, TimeSpan.FromSeconds(1), 1));
+    }
+
+    private static LeasedEnvelope Claimed(Envelope envelope) => new(envelope, 0);
 }

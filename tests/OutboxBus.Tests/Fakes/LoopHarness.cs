@@ -18,7 +18,7 @@ internal sealed class LoopHarness : IAsyncDisposable
     {
         configure?.Invoke(Options);
         WakeUp = new WakeUp(_time);
-        HandOff = new HandOff(Options, _time, WakeUp);
+        HandOff = new HandOff(Options, _time, WakeUp, Metrics.Metrics);
         _loop = new DeliveryLoop(
             Envelope.DefaultBus,
             new OutboxStore(Database),

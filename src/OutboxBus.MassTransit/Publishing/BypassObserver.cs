@@ -1,0 +1,35 @@
+using MassTransit;
+using OutboxBus.Publishing;
+
+namespace OutboxBus.MassTransit.Publishing;
+
+/// <summary>Sees what goes to the broker without being captured, before it goes.</summary>
+internal sealed class BypassObserver(BypassGuard guard) : IPublishObserver, ISendObserver
+{
+    public Task PrePublish<T>(PublishContext<T> context)
+        where T : class => Check(context);
+
+    public Task PostPublish<T>(PublishContext<T> context)
+        where T : class => Task.CompletedTask;
+
+    public Task PublishFault<T>(PublishContext<T> context, Exception exception)
+        where T : class => Task.CompletedTask;
+
+    public Task PreSend<T>(SendContext<T> context)
+        where T : class => Check(context);
+
+    public Task PostSend<T>(SendContext<T> context)
+        where T : class => Task.CompletedTask;
+
+    public Task SendFault<T>(SendContext<T> context, Exception exception)
+        where T : class => Task.CompletedTask;
+
+    private Task Check<T>(SendContext<T> context)
+        where T : class
+    {
+        // A request waits for its answer: after the commit would be too late.
+        if (context.RequestId is null)
+            guard.MessageGoesDirectly(MessageUrn.ForTypeString<T>());
+        return Task.CompletedTask;
+    }
+}

@@ -1,0 +1,40 @@
+using Microsoft.Extensions.Hosting;
+using OutboxBus.Storage;
+
+namespace OutboxBus.Diagnostics;
+
+/// <summary>Reads from the database what the gauges report, as long as somebody collects them.</summary>
+internal sealed class GaugeReader(string bus, IOutboxDatabase database, HealthOptions options, TimeProvider time, OutboxMetrics metrics) : BackgroundService
+{
+    private readonly OutboxStore _store = new(database);
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var timer = new PeriodicTimer(options.GaugeInterval, time);
+        try
+        {
+            do
+                await ReadAsync(stoppingToken);
+            while (await timer.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The host stops.
+        }
+    }
+
+    internal async Task ReadAsync(CancellationToken cancellationToken)
+    {
+        if (!metrics.StatusIsCollected)
+            return;
+        try
+        {
+            metrics.Observed(await _store.StatusAsync(bus, options.CountLimit, cancellationToken));
+        }
+        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            // Delivery reports a database that is away.
+            metrics.Observed(null);
+        }
+    }
+}

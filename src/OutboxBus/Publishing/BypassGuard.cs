@@ -1,0 +1,48 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using OutboxBus.Diagnostics;
+
+namespace OutboxBus.Publishing;
+
+/// <summary>
+/// Notices messages that go straight to the broker from code that has a unit of work: they leave whether it commits or
+/// not. What is inside one flows with the asynchronous calls made from there.
+/// </summary>
+internal sealed class BypassGuard(PublishingOptions options, OutboxMetrics metrics, ILogger<BypassGuard> logger)
+{
+    private readonly AsyncLocal<Inside?> _current = new();
+
+    // One line for each type tells all there is to tell.
+    private readonly ConcurrentDictionary<string, byte> _warned = new();
+
+    /// <summary>From here until it is disposed, the caller and what it calls are inside a unit of work.</summary>
+    public IDisposable Enter() => _current.Value = new Inside(_current.Value?.Live);
+
+    /// <summary>A message is about to go straight to the broker.</summary>
+    /// <exception cref="OutboxBusException">The caller is inside a unit of work, and the option is to throw.</exception>
+    public void MessageGoesDirectly(string messageType)
+    {
+        if (_current.Value?.Live is null)
+            return;
+        metrics.Bypassed();
+        if (options.Bypass == OutboxBypass.Throw)
+        {
+            throw new OutboxBusException(
+                $"A message of type {messageType} was published through the bus itself inside a unit of work: it would leave even if that rolls back. "
+                + "Remedy: publish through IOutboxContext, IPublishEndpoint, ISendEndpointProvider or the consume context of the scope, or set Publishing.Bypass.");
+        }
+
+        if (options.Bypass == OutboxBypass.Warn && _warned.TryAdd(messageType, 0))
+            logger.Bypassed(messageType);
+    }
+
+    private sealed class Inside(Inside? outer) : IDisposable
+    {
+        private volatile bool _ended;
+
+        // One that has ended still flows in calls that outlive it.
+        public Inside? Live => _ended ? outer?.Live : this;
+
+        public void Dispose() => _ended = true;
+    }
+}
