@@ -79,6 +79,10 @@ internal static class OutboxBusServices
         where TDbContext : DbContext
     {
         services.AddSingleton<IOutboxDatabase>(provider => new DbContextDatabase<TDbContext>(provider.GetRequiredService<IServiceScopeFactory>(), dialect));
+        services.AddSingleton(provider => new DatabaseOutage(
+            provider.GetRequiredService<IOutboxDatabase>().Key,
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<ILogger<DatabaseOutage>>()));
         services.AddSingleton<UnitOfWorkRegistry>();
         services.AddSingleton<OutboxInterceptor>();
         services.AddScoped<IUnitOfWorkSource, DbContextUnitOfWorkSource<TDbContext>>();
@@ -124,6 +128,7 @@ internal static class OutboxBusServices
         services.AddSingleton<IHostedService>(provider => new DeliveryService(
             Envelope.DefaultBus,
             provider.GetRequiredService<IOutboxDatabase>(),
+            provider.GetRequiredService<DatabaseOutage>(),
             provider.GetRequiredService<IEnvelopeSender>(),
             provider.GetRequiredService<HandOff>(),
             provider.GetRequiredService<WakeUp>(),
@@ -139,6 +144,7 @@ internal static class OutboxBusServices
         bus.AddSingleton<InboxGate>();
         bus.AddSingleton<IHostedService>(provider => new InboxPurge(
             provider.GetRequiredService<IOutboxDatabase>(),
+            provider.GetRequiredService<DatabaseOutage>(),
             provider.GetRequiredService<OutboxBusOptions>().Inbox,
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<InboxPurge>>()));

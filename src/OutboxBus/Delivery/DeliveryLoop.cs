@@ -29,6 +29,7 @@ internal sealed class DeliveryLoop
     public DeliveryLoop(
         string bus,
         OutboxStore store,
+        DatabaseOutage outage,
         IEnvelopeSender sender,
         HandOff handOff,
         WakeUp wakeUp,
@@ -48,9 +49,9 @@ internal sealed class DeliveryLoop
         _logger = logger;
         _pacing = new ClaimPacing(options, time, random);
         _circuit = new Circuit(options, time, random);
-        _settlement = new Settlement(store, _held, _pacing, wakeUp, options, time, metrics, logger);
-        _sends = new EnvelopeSends(bus, store, sender, _held, _circuit, _pacing, _settlement, wakeUp, options, time, metrics, faults, logger, random);
-        _source = new EnvelopeSource(bus, store, handOff, _pacing, _circuit, _held, _settlement, options, time, metrics, faults, logger);
+        _settlement = new Settlement(store, _held, _pacing, outage, wakeUp, options, time, metrics, logger);
+        _sends = new EnvelopeSends(bus, store, sender, _held, _circuit, _pacing, _settlement, outage, wakeUp, options, time, metrics, faults, logger, random);
+        _source = new EnvelopeSource(bus, store, handOff, _pacing, _circuit, _held, _settlement, outage, options, time, metrics, faults, logger);
     }
 
     /// <summary>

@@ -34,9 +34,11 @@ internal static class DeliveryPolicy
     /// <param name="outcome">What became of it.</param>
     /// <param name="charged">Whether a transport failure is this message's own fault.</param>
     /// <param name="outagePause">How long to wait after a transport failure that is not.</param>
+    /// <param name="now">The process's time.</param>
     /// <param name="options">Attempts and back-off.</param>
     /// <param name="random">The source of jitter.</param>
-    public static Verdict Judge(Envelope envelope, SendOutcome outcome, bool charged, TimeSpan outagePause, DeliveryOptions options, Random random)
+    public static Verdict Judge(
+        Envelope envelope, SendOutcome outcome, bool charged, TimeSpan outagePause, DateTimeOffset now, DeliveryOptions options, Random random)
     {
         switch (outcome.Kind)
         {
@@ -47,7 +49,7 @@ internal static class DeliveryPolicy
                 return Verdict.Bury(new Burial(envelope, DeadLetterReason.Corrupt, envelope.Attempts, Describe(outcome.Error)));
 
             case SendOutcomeKind.UnknownType:
-                return Verdict.Reschedule(new Rescheduling(envelope, Jitter.Apply(options.Lease, random), envelope.Attempts, 0, Describe(outcome.Error)));
+                return Verdict.Reschedule(new Rescheduling(envelope, WaitForKnowledge(envelope, now, options, random), envelope.Attempts, 0, Describe(outcome.Error)));
 
             case SendOutcomeKind.TransportFailed when !charged:
                 return Verdict.Reschedule(new Rescheduling(envelope, outagePause, envelope.Attempts, 0, Describe(outcome.Error)));
@@ -73,6 +75,17 @@ internal static class DeliveryPolicy
         var seconds = options.MinBackoff.TotalSeconds * Math.Pow(2, attempts - 1);
         var capped = Math.Min(seconds, options.MaxBackoff.TotalSeconds);
         return Jitter.Apply(TimeSpan.FromSeconds(capped), random);
+    }
+
+    /// <summary>
+    /// How long a message of an unknown type waits for a process that knows it: as long again as it is due already, which
+    /// doubles the pauses without a count, from a lease up to the longest back-off.
+    /// </summary>
+    private static TimeSpan WaitForKnowledge(Envelope envelope, DateTimeOffset now, DeliveryOptions options, Random random)
+    {
+        var overdue = now.UtcDateTime - (envelope.DueAt ?? envelope.CreatedAt);
+        var longest = options.MaxBackoff > options.Lease ? options.MaxBackoff : options.Lease;
+        return Jitter.Apply(TimeSpan.FromTicks(Math.Clamp(overdue.Ticks, options.Lease.Ticks, longest.Ticks)), random);
     }
 
     private static string? Describe(Exception? error)

@@ -12,6 +12,7 @@ namespace OutboxBus.Delivery;
 internal sealed class DeliveryService(
     string bus,
     IOutboxDatabase database,
+    DatabaseOutage outage,
     IEnvelopeSender sender,
     HandOff handOff,
     WakeUp wakeUp,
@@ -51,7 +52,7 @@ internal sealed class DeliveryService(
             return Task.CompletedTask;
         }
 
-        var loop = new DeliveryLoop(bus, new OutboxStore(database), sender, handOff, wakeUp, options, time, metrics, faults, logger);
+        var loop = new DeliveryLoop(bus, new OutboxStore(database), outage, sender, handOff, wakeUp, options, time, metrics, faults, logger);
         // Nothing of the starting context may leak into deliveries: no activity, no ambient transaction.
         using (ExecutionContext.SuppressFlow())
             _running = RunAsync(loop);

@@ -18,6 +18,7 @@ internal sealed class EnvelopeSends(
     Circuit circuit,
     ClaimPacing pacing,
     Settlement settlement,
+    DatabaseOutage outage,
     WakeUp wakeUp,
     DeliveryOptions options,
     TimeProvider time,
@@ -30,6 +31,7 @@ internal sealed class EnvelopeSends(
     private static readonly TimeSpan SpacingAlone = TimeSpan.FromMilliseconds(20);
 
     private readonly Suspects _suspects = new();
+    private readonly UnknownTypes _unknownTypes = new(time);
     private readonly SemaphoreSlim _window = new(options.MaxInFlight, options.MaxInFlight);
     private readonly SemaphoreSlim _apart = new(1, 1);
     private readonly long _started = time.GetTimestamp();
@@ -102,8 +104,12 @@ internal sealed class EnvelopeSends(
             // Not marked, not sent: its lease runs out and it is claimed again.
             held.Remove(leased.Envelope);
             _apart.Release();
-            if (!abortSending.IsCancellationRequested)
-                logger.DatabaseFailed(store.DatabaseKey, exception);
+            if (abortSending.IsCancellationRequested)
+                return;
+            if (store.IsAway(exception))
+                outage.Failed(exception);
+            else
+                logger.StatementRefused(store.DatabaseKey, exception);
             return;
         }
 
@@ -169,7 +175,7 @@ internal sealed class EnvelopeSends(
 
             var charged = Note(leased, outcome, started, permission == SendPermission.Probe);
             var outagePause = TimeSpan.FromTicks(Math.Max(circuit.PauseLeft.Ticks, options.MinOutagePause.Ticks));
-            return DeliveryPolicy.Judge(envelope, outcome, charged, outagePause, options, random);
+            return DeliveryPolicy.Judge(envelope, outcome, charged, outagePause, time.GetUtcNow(), options, random);
         }
         finally
         {
@@ -233,7 +239,8 @@ internal sealed class EnvelopeSends(
                 return charged;
 
             case SendOutcomeKind.UnknownType:
-                logger.UnknownType(envelope.MessageId, envelope.MessageType);
+                if (_unknownTypes.IsWorthALine(envelope.MessageType))
+                    logger.UnknownType(envelope.MessageType, envelope.MessageId);
                 return false;
 
             case SendOutcomeKind.Refused:

@@ -13,20 +13,23 @@ internal sealed class EnvelopeSource(
     Circuit circuit,
     HeldEnvelopes held,
     Settlement settlement,
+    DatabaseOutage outage,
     DeliveryOptions options,
     TimeProvider time,
     OutboxMetrics metrics,
     FaultPoints faults,
     ILogger logger)
 {
-    private static readonly TimeSpan LeastDatabasePause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan PauseAfterRefusal = TimeSpan.FromSeconds(1);
 
-    private bool _databaseIsDown;
+    private bool _refused;
 
     /// <summary>Takes what is there without waiting for more: first what was handed off, then, when it is time, a claim.</summary>
     public async Task<IReadOnlyList<LeasedEnvelope>> TakeAsync(CancellationToken stopClaiming, CancellationToken abortSending)
     {
         held.ForgetCompleted();
+        while (handOff.TryTakeDelay(out var dueAt))
+            pacing.ExpectAt(dueAt);
         var taken = await TakeHandedOffAsync(abortSending);
         // What is confirmed is deleted before it can be claimed.
         if (stopClaiming.IsCancellationRequested || !pacing.IsDue || settlement.IsFailing || (circuit.IsOpen && !MayTake(taken.Count)))
@@ -45,6 +48,13 @@ internal sealed class EnvelopeSource(
         while (MayTake(taken.Count + unverified.Count) && handOff.TryTake(out var handedOff))
             (handedOff.Certainty == CommitCertainty.Proven ? taken : unverified).AddRange(handedOff.Envelopes);
 
+        // Somebody has just committed, so it is worth asking the database now.
+        if (outage.IsOn && taken.Count + unverified.Count > 0)
+        {
+            pacing.Resume();
+            settlement.TryNow();
+        }
+
         if (unverified.Count > 0)
             taken.AddRange(await VerifyAsync(unverified, abortSending));
         return taken;
@@ -55,12 +65,13 @@ internal sealed class EnvelopeSource(
         try
         {
             var committed = (await store.VerifyAsync([.. unverified.Select(leased => leased.Envelope)], abortSending)).ToHashSet();
+            outage.Answered();
             return unverified.Where(leased => committed.Contains(leased.Envelope));
         }
         catch (Exception exception) when (!abortSending.IsCancellationRequested)
         {
             // Nothing is known of these rows, so nothing is sent: the leases of those that exist run out and they are claimed.
-            NoteDatabaseFailure(exception);
+            NoteFailure(exception);
             return [];
         }
     }
@@ -70,10 +81,11 @@ internal sealed class EnvelopeSource(
         var limit = circuit.IsOpen ? 1 : options.ClaimBatch;
         var claimStarted = time.GetTimestamp();
         IReadOnlyList<Envelope> claimed;
+        var unreadable = new List<long>();
         pacing.Claiming();
         try
         {
-            claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming);
+            claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming, unreadable);
         }
         catch (Exception) when (stopClaiming.IsCancellationRequested)
         {
@@ -81,12 +93,15 @@ internal sealed class EnvelopeSource(
         }
         catch (Exception exception)
         {
-            NoteDatabaseFailure(exception);
+            NoteFailure(exception);
             return [];
         }
 
-        NoteDatabaseAnswer();
-        pacing.Claimed(claimed.Count, limit);
+        outage.Answered();
+        _refused = false;
+        pacing.Claimed(claimed.Count + unreadable.Count, limit);
+        if (unreadable.Count > 0)
+            logger.RowsUnreadable(unreadable.Count, store.DatabaseKey, unreadable[0]);
         if (claimed.Count == 0)
             return [];
 
@@ -97,20 +112,17 @@ internal sealed class EnvelopeSource(
         return [.. claimed.Where(envelope => !held.TakesOver(envelope)).Select(envelope => new LeasedEnvelope(envelope, leaseEnds))];
     }
 
-    private void NoteDatabaseFailure(Exception exception)
+    private void NoteFailure(Exception exception)
     {
-        pacing.Failed(options.PollInterval > LeastDatabasePause ? options.PollInterval : LeastDatabasePause);
-        if (_databaseIsDown)
+        if (store.IsAway(exception))
+        {
+            pacing.Failed(outage.Failed(exception));
             return;
-        _databaseIsDown = true;
-        logger.DatabaseFailed(store.DatabaseKey, exception);
-    }
+        }
 
-    private void NoteDatabaseAnswer()
-    {
-        if (!_databaseIsDown)
-            return;
-        _databaseIsDown = false;
-        logger.DatabaseIsBack(store.DatabaseKey);
+        pacing.Failed(options.PollInterval > PauseAfterRefusal ? options.PollInterval : PauseAfterRefusal);
+        if (!_refused)
+            logger.StatementRefused(store.DatabaseKey, exception);
+        _refused = true;
     }
 }

@@ -9,7 +9,12 @@ namespace OutboxBus.Delivery;
 /// </summary>
 internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp wakeUp, OutboxMetrics metrics)
 {
+    // Past these delivery finds them by its poll.
+    private const int MaxDelays = 1000;
+    private static readonly TimeSpan LongestDelay = TimeSpan.FromDays(1);
+
     private readonly ConcurrentQueue<HandedOff> _queue = new();
+    private readonly ConcurrentQueue<long> _delays = new();
     private int _messages;
     private long _bytes;
     private volatile bool _closed;
@@ -30,10 +35,12 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
         foreach (var envelope in envelopes)
         {
             // A delayed row is not leased to this process: it is claimed when due.
+            if (envelope.DueAt is not null)
+                OfferDelay(envelope.VisibleAt - envelope.CreatedAt);
             if (envelope.DueAt is not null || envelope.VisibleAt <= envelope.CreatedAt)
                 continue;
             bytes += envelope.Body.Length;
-            ready.Add(new LeasedEnvelope(envelope, AddLease(savedFrom, envelope.VisibleAt - envelope.CreatedAt), committed));
+            ready.Add(new LeasedEnvelope(envelope, Add(savedFrom, envelope.VisibleAt - envelope.CreatedAt), committed));
         }
 
         if (ready.Count == 0)
@@ -59,10 +66,22 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
         return true;
     }
 
+    /// <summary>When a delayed row becomes due, as a timestamp of the process's clock: a hint.</summary>
+    public bool TryTakeDelay(out long dueAt) => _delays.TryDequeue(out dueAt);
+
     /// <summary>Refuses further offers; what is queued can still be taken.</summary>
     public void Close()
     {
         _closed = true;
+        wakeUp.Set();
+    }
+
+    private void OfferDelay(TimeSpan delay)
+    {
+        if (delay > LongestDelay || _delays.Count >= MaxDelays)
+            return;
+        // From now on, although the row is older than that: a claim that comes too early finds nothing.
+        _delays.Enqueue(Add(time.GetTimestamp(), delay));
         wakeUp.Set();
     }
 
@@ -72,7 +91,7 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
         Interlocked.Add(ref _bytes, -bytes);
     }
 
-    private long AddLease(long timestamp, TimeSpan lease) => timestamp + (long)(lease.TotalSeconds * time.TimestampFrequency);
+    private long Add(long timestamp, TimeSpan span) => timestamp + (long)(span.TotalSeconds * time.TimestampFrequency);
 }
 
 /// <summary>How certain it is that envelopes handed off are committed.</summary>

@@ -13,6 +13,7 @@ internal sealed class Settlement(
     OutboxStore store,
     HeldEnvelopes held,
     ClaimPacing pacing,
+    DatabaseOutage outage,
     WakeUp wakeUp,
     DeliveryOptions options,
     TimeProvider time,
@@ -22,19 +23,24 @@ internal sealed class Settlement(
     private const int BatchSize = 1000;
     private const int QueueSize = 10 * BatchSize;
     private const int TriesWhenRefused = 3;
-    private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan PauseAfterRefusal = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LastWriteTime = TimeSpan.FromSeconds(2);
 
     private readonly Channel<Verdict> _verdicts = Channel.CreateBounded<Verdict>(
         new BoundedChannelOptions(QueueSize) { SingleReader = true });
 
+    private readonly WakeUp _tryNow = new(time);
     private List<Verdict> _unwritten = [];
+    private bool _refused;
 
     /// <summary>Whether the database could not be written to at the last try.</summary>
     public bool IsFailing { get; private set; }
 
     /// <summary>Takes a verdict; waits while too many are unwritten, which slows sending down.</summary>
     public ValueTask AddAsync(Verdict verdict, CancellationToken cancellationToken) => _verdicts.Writer.WriteAsync(verdict, cancellationToken);
+
+    /// <summary>Cuts the pause before the next try short: the database seems to be back.</summary>
+    public void TryNow() => _tryNow.Set();
 
     /// <summary>No more verdicts will come.</summary>
     public void Complete() => _verdicts.Writer.TryComplete();
@@ -70,27 +76,32 @@ internal sealed class Settlement(
     private async Task WriteAsync(List<Verdict> verdicts, int triesWhenRefused, CancellationToken abort)
     {
         var batch = SettlementBatch.From(verdicts);
-        for (var failures = 0; ; failures++)
+        for (var refusals = 0; refusals < triesWhenRefused;)
         {
+            _tryNow.Reset();
+            TimeSpan pause;
             try
             {
                 await WriteOnceAsync(batch, abort);
-                if (IsFailing)
-                    logger.DatabaseIsBack(store.DatabaseKey);
-                IsFailing = false;
+                NoteAnswer();
                 return;
             }
             catch (Exception exception) when (!abort.IsCancellationRequested)
             {
-                if (!IsFailing)
-                    logger.SettlementFailed(store.DatabaseKey, exception);
                 IsFailing = true;
-                var databaseIsAway = store.Classify(exception) is DatabaseError.Unavailable or DatabaseError.Contention;
-                if (!databaseIsAway && failures + 1 >= triesWhenRefused)
-                    break;
+                if (store.IsAway(exception))
+                {
+                    pause = outage.Failed(exception);
+                }
+                else
+                {
+                    NoteRefusal(exception);
+                    pause = ++refusals < triesWhenRefused ? PauseAfterRefusal : TimeSpan.Zero;
+                }
             }
 
-            await Task.Delay(RetryPause, time, abort);
+            await _tryNow.WaitAsync(pause, abort);
+            abort.ThrowIfCancellationRequested();
         }
 
         // The database is there and refuses: one verdict must not hold up the others.
@@ -104,6 +115,24 @@ internal sealed class Settlement(
 
         foreach (var verdict in verdicts)
             await WriteAsync([verdict], triesWhenRefused: 1, abort);
+    }
+
+    private void NoteAnswer()
+    {
+        _refused = false;
+        outage.Answered();
+        if (!IsFailing)
+            return;
+        IsFailing = false;
+        pacing.Resume();
+        wakeUp.Set();
+    }
+
+    private void NoteRefusal(Exception exception)
+    {
+        if (!_refused)
+            logger.SettlementRefused(store.DatabaseKey, exception);
+        _refused = true;
     }
 
     private async Task WriteOnceAsync(SettlementBatch batch, CancellationToken cancellationToken)
@@ -139,7 +168,10 @@ internal sealed class Settlement(
         }
         catch (Exception exception)
         {
-            logger.SettlementFailed(store.DatabaseKey, exception);
+            if (store.IsAway(exception))
+                outage.Failed(exception);
+            else
+                NoteRefusal(exception);
         }
     }
 }

@@ -41,8 +41,8 @@ internal static partial class Log
     [LoggerMessage(209, LogLevel.Information, "The transport of bus {Bus} is back.")]
     public static partial void TransportIsBack(this ILogger logger, string bus);
 
-    [LoggerMessage(210, LogLevel.Warning, "Message {MessageId} has type {MessageType}, which this process does not know; it waits. Remedy: register the type with AddMessages or AddMessage<T>, or let a process that knows it deliver.")]
-    public static partial void UnknownType(this ILogger logger, Guid messageId, string messageType);
+    [LoggerMessage(210, LogLevel.Warning, "Messages of type {MessageType} wait, among them {MessageId}: this process does not know the type. Remedy: register it with AddMessages or AddMessage<T>, or let a process that knows it deliver.")]
+    public static partial void UnknownType(this ILogger logger, string messageType, Guid messageId);
 
     [LoggerMessage(211, LogLevel.Warning, "The host stopped before {Count} message(s) of {Database} were settled; they are sent after the next start.")]
     public static partial void StopLeftMessages(this ILogger logger, int count, string database);
@@ -65,14 +65,14 @@ internal static partial class Log
     [LoggerMessage(303, LogLevel.Warning, "Message {MessageId} has waited {Elapsed} for another copy of it that {Consumer} is handling, or for a lock; it goes on waiting.")]
     public static partial void WaitingForCopy(this ILogger logger, Guid messageId, string consumer, TimeSpan elapsed);
 
-    [LoggerMessage(401, LogLevel.Error, "The database of {Database} cannot be read; delivery waits until it is back.")]
-    public static partial void DatabaseFailed(this ILogger logger, string database, Exception exception);
+    [LoggerMessage(401, LogLevel.Error, "The database of {Database} does not answer; delivery and purge wait until it is back. What was confirmed meanwhile is kept in memory.")]
+    public static partial void DatabaseIsAway(this ILogger logger, string database, Exception exception);
 
-    [LoggerMessage(402, LogLevel.Information, "The database of {Database} is back.")]
-    public static partial void DatabaseIsBack(this ILogger logger, string database);
+    [LoggerMessage(402, LogLevel.Information, "The database of {Database} is back after {Outage}.")]
+    public static partial void DatabaseIsBack(this ILogger logger, string database, TimeSpan outage);
 
-    [LoggerMessage(403, LogLevel.Error, "Outcomes could not be written to the database of {Database}; they are kept and written when it is back.")]
-    public static partial void SettlementFailed(this ILogger logger, string database, Exception exception);
+    [LoggerMessage(403, LogLevel.Error, "The database of {Database} refuses to take outcomes; they are tried again one by one.")]
+    public static partial void SettlementRefused(this ILogger logger, string database, Exception exception);
 
     [LoggerMessage(404, LogLevel.Warning, "The database of {Database} could not be asked at start; its tables are not checked.")]
     public static partial void SchemaNotChecked(this ILogger logger, string database, Exception exception);
@@ -80,9 +80,15 @@ internal static partial class Log
     [LoggerMessage(405, LogLevel.Critical, "The database refuses the outcome of message {MessageId}; its row is left to its lease and the message may be sent again. This is a defect of OutboxBus or of its tables.")]
     public static partial void SettlementGivenUp(this ILogger logger, Guid messageId);
 
+    [LoggerMessage(406, LogLevel.Error, "The database of {Database} refuses a statement of delivery, which goes on trying.")]
+    public static partial void StatementRefused(this ILogger logger, string database, Exception exception);
+
+    [LoggerMessage(407, LogLevel.Critical, "{Count} row(s) of {Database} have no readable id and can neither be sent nor given up, among them the row with id {Id}. They stay where they are and hold up nobody. Remedy: repair or delete them.")]
+    public static partial void RowsUnreadable(this ILogger logger, int count, string database, long id);
+
     [LoggerMessage(501, LogLevel.Debug, "Purged {Count} inbox record(s) from {Database}.")]
     public static partial void Purged(this ILogger logger, int count, string database);
 
-    [LoggerMessage(502, LogLevel.Warning, "Inbox records of {Database} could not be purged; tried again later.")]
+    [LoggerMessage(502, LogLevel.Warning, "Inbox records of {Database} could not be purged; tried again later, and not reported again until it has worked.")]
     public static partial void PurgeFailed(this ILogger logger, string database, Exception exception);
 }

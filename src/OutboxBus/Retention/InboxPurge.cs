@@ -6,8 +6,10 @@ using OutboxBus.Storage;
 namespace OutboxBus.Retention;
 
 /// <summary>Deletes inbox records past retention in small batches, each a transaction of its own, under load too.</summary>
-internal sealed class InboxPurge(IOutboxDatabase database, InboxOptions options, TimeProvider time, ILogger<InboxPurge> logger) : BackgroundService
+internal sealed class InboxPurge(IOutboxDatabase database, DatabaseOutage outage, InboxOptions options, TimeProvider time, ILogger<InboxPurge> logger) : BackgroundService
 {
+    private bool _failing;
+
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         var store = new OutboxStore(database);
@@ -35,10 +37,20 @@ internal sealed class InboxPurge(IOutboxDatabase database, InboxOptions options,
                     logger.Purged(deleted, store.DatabaseKey);
             }
             while (deleted == options.PurgeBatch);
+            outage.Answered();
+            _failing = false;
         }
         catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {
-            logger.PurgeFailed(store.DatabaseKey, exception);
+            if (store.Classify(exception) == DatabaseError.Unavailable)
+            {
+                outage.Failed(exception);
+                return;
+            }
+
+            if (!_failing)
+                logger.PurgeFailed(store.DatabaseKey, exception);
+            _failing = true;
         }
     }
 }

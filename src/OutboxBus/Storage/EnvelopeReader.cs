@@ -13,18 +13,35 @@ public static class EnvelopeReader
     public const string KeptColumns =
         "kind, bus, due_at, claim_count, lane, ordering_key, seq, message_id, destination, message_type, content_type, headers, properties, body, created_at, expires_at, schedule_token";
 
-    /// <summary>Reads a row. One that cannot be read comes back with its keys and without content, so that it is buried as corrupt and holds up nobody.</summary>
-    internal static Envelope Read(DbDataReader reader, SqlDialect dialect)
+    /// <summary>
+    /// Reads a row. One that cannot be read comes back with its keys and without content, so that it is buried as corrupt
+    /// and holds up nobody; null if not even the keys can be read.
+    /// </summary>
+    internal static Envelope? Read(DbDataReader reader, SqlDialect dialect)
     {
         try
         {
             return ReadAll(reader, dialect);
         }
-        catch (Exception exception) when (exception is InvalidCastException or FormatException or OverflowException or ArgumentException)
+        catch (Exception exception) when (IsAboutTheRow(exception))
+        {
+            return ReadKeys(reader, dialect);
+        }
+    }
+
+    private static Envelope? ReadKeys(DbDataReader reader, SqlDialect dialect)
+    {
+        try
         {
             return new Envelope { Id = reader.GetInt64(0), VisibleAt = dialect.ReadTime(reader, 3), MessageId = reader.GetGuid(10) };
         }
+        catch (Exception exception) when (IsAboutTheRow(exception))
+        {
+            return null;
+        }
     }
+
+    private static bool IsAboutTheRow(Exception exception) => exception is InvalidCastException or FormatException or OverflowException or ArgumentException;
 
     private static Envelope ReadAll(DbDataReader reader, SqlDialect dialect) => new()
     {

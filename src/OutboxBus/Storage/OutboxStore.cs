@@ -11,12 +11,26 @@ internal sealed class OutboxStore(IOutboxDatabase database)
     private SqlDialect Dialect => database.Dialect;
 
     /// <summary>Claims due envelopes and returns them in the order of their ids.</summary>
-    public async Task<IReadOnlyList<Envelope>> ClaimAsync(string bus, int limit, TimeSpan lease, CancellationToken cancellationToken)
+    /// <param name="bus">The bus.</param>
+    /// <param name="limit">How many at most.</param>
+    /// <param name="lease">For how long.</param>
+    /// <param name="cancellationToken">The token.</param>
+    /// <param name="unreadable">Takes the ids of rows whose keys cannot be read: they hold up nobody, and nothing but their lease can be changed.</param>
+    public async Task<IReadOnlyList<Envelope>> ClaimAsync(string bus, int limit, TimeSpan lease, CancellationToken cancellationToken, ICollection<long>? unreadable = null)
     {
-        var claimed = await QueryAsync(
+        var rows = await QueryAsync(
             command => Dialect.Claim(command, bus, limit, lease),
-            reader => EnvelopeReader.Read(reader, Dialect),
+            reader => (Id: reader.GetInt64(0), Envelope: EnvelopeReader.Read(reader, Dialect)),
             cancellationToken);
+        var claimed = new List<Envelope>(rows.Count);
+        foreach (var (id, envelope) in rows)
+        {
+            if (envelope is null)
+                unreadable?.Add(id);
+            else
+                claimed.Add(envelope);
+        }
+
         claimed.Sort((left, right) => left.Id.CompareTo(right.Id));
         return claimed;
     }
@@ -24,7 +38,7 @@ internal sealed class OutboxStore(IOutboxDatabase database)
     /// <summary>Notes in the row that it is now sent alone; see <see cref="DeliveryPolicy.WithLoneSend"/>.</summary>
     public async Task MarkSentAloneAsync(Envelope envelope, CancellationToken cancellationToken)
     {
-        await using var lease = await database.OpenAsync(cancellationToken);
+        await using var lease = await OpenAsync(cancellationToken);
         await ExecuteAsync(lease.Connection, null, command => Dialect.SetClaimCount(command, envelope, DeliveryPolicy.WithLoneSend(envelope.ClaimCount)), cancellationToken);
     }
 
@@ -41,7 +55,7 @@ internal sealed class OutboxStore(IOutboxDatabase database)
 
     public async Task SettleAsync(SettlementBatch batch, CancellationToken cancellationToken)
     {
-        await using var lease = await database.OpenAsync(cancellationToken);
+        await using var lease = await OpenAsync(cancellationToken);
         var connection = lease.Connection;
         if (batch.Completed.Count > 0)
             await ExecuteAsync(connection, null, command => Dialect.Complete(command, batch.Completed), cancellationToken);
@@ -64,7 +78,7 @@ internal sealed class OutboxStore(IOutboxDatabase database)
     /// <summary>Deletes one batch of inbox records past retention and returns how many.</summary>
     public async Task<int> PurgeInboxAsync(TimeSpan retention, int limit, CancellationToken cancellationToken)
     {
-        await using var lease = await database.OpenAsync(cancellationToken);
+        await using var lease = await OpenAsync(cancellationToken);
         return await ExecuteAsync(lease.Connection, null, command => Dialect.PurgeInbox(command, retention, limit), cancellationToken);
     }
 
@@ -110,6 +124,8 @@ internal sealed class OutboxStore(IOutboxDatabase database)
     {
         for (var current = exception; current is not null; current = current.InnerException)
         {
+            if (current is NoConnectionException)
+                return DatabaseError.Unavailable;
             var error = Dialect.Classify(current);
             if (error != DatabaseError.Other)
                 return error;
@@ -118,9 +134,24 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         return DatabaseError.Other;
     }
 
+    /// <summary>Whether an error says that the database cannot be asked at all now, or no more than that it refuses what it was asked.</summary>
+    public bool IsAway(Exception exception) => Classify(exception) is DatabaseError.Unavailable or DatabaseError.Contention;
+
+    private async Task<IOutboxConnection> OpenAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await database.OpenAsync(cancellationToken);
+        }
+        catch (Exception exception) when (exception is not OutboxBusException && !cancellationToken.IsCancellationRequested)
+        {
+            throw new NoConnectionException(exception);
+        }
+    }
+
     private async Task<List<T>> QueryAsync<T>(Action<DbCommand> bind, Func<DbDataReader, T> read, CancellationToken cancellationToken)
     {
-        await using var lease = await database.OpenAsync(cancellationToken);
+        await using var lease = await OpenAsync(cancellationToken);
         await using var command = lease.Connection.CreateCommand();
         bind(command);
         await using var reader = await command.ExecuteReaderAsync(cancellationToken);
@@ -138,6 +169,9 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         return await command.ExecuteNonQueryAsync(cancellationToken);
     }
 }
+
+/// <summary>No connection was to be had, whatever the reason: a server that is away, a password just changed, a pool used up. It says nothing of any statement.</summary>
+internal sealed class NoConnectionException(Exception reason) : Exception("No connection to the database could be opened.", reason);
 
 /// <summary>How an outbox stands. Counts stop at the limit that was asked for.</summary>
 /// <param name="Pending">The envelopes due for sending.</param>

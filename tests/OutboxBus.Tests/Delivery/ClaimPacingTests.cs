@@ -63,6 +63,44 @@ public sealed class ClaimPacingTests
     }
 
     [Fact]
+    public void Database_that_is_away_is_left_alone_whatever_is_expected()
+    {
+        _pacing.Failed(TimeSpan.FromSeconds(3));
+
+        _pacing.Expect(TimeSpan.FromSeconds(1));
+
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(3));
+    }
+
+    [Fact]
+    public void Database_that_seems_to_be_back_is_asked_at_once()
+    {
+        _pacing.Failed(TimeSpan.FromSeconds(30));
+
+        _pacing.Resume();
+        _pacing.IsDue.Should().BeTrue();
+
+        _pacing.Claimed(0, 500);
+        _pacing.Expect(TimeSpan.FromSeconds(1));
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(1));
+    }
+
+    [Fact]
+    public void Rows_that_become_due_one_after_the_other_are_claimed_together_and_not_too_early()
+    {
+        _pacing.Claimed(0, 500);
+        _time.Advance(TimeSpan.FromMilliseconds(7));
+        for (var row = 1; row <= 10; row++)
+            _pacing.Expect(TimeSpan.FromMilliseconds(row));
+
+        _pacing.UntilDue.Should().BeGreaterThanOrEqualTo(TimeSpan.FromMilliseconds(10)).And.BeLessThanOrEqualTo(TimeSpan.FromMilliseconds(20));
+        _time.Advance(_pacing.UntilDue);
+        _pacing.Claiming();
+        _pacing.Claimed(10, 500);
+        _pacing.UntilDue.Should().Be(TimeSpan.FromSeconds(10));
+    }
+
+    [Fact]
     public void Expected_row_does_not_delay_a_claim_that_is_due()
     {
         _pacing.Expect(TimeSpan.FromSeconds(5));

@@ -281,6 +281,61 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Thousands_of_messages_of_one_unknown_type_are_worth_one_warning()
+    {
+        const int Rows = 10_000;
+        Sender.Script = (_, _) => Task.FromResult(SendOutcome.UnknownType(Error));
+        Database.AddDue();
+        Database.Execute($"""
+            insert into outbox_message (bus, visible_at, message_id, message_type, content_type, body)
+            select bus, 0, {SqliteDatabase.NewId}, message_type, content_type, body
+            from outbox_message, (with recursive n(i) as (select 1 union all select i + 1 from n where i < {Rows - 1}) select i from n)
+            """);
+        Database.AddDue(envelope => envelope.MessageType = "urn:message:Test:Other");
+        var known = Database.AddDue(envelope => envelope.MessageType = "urn:message:Test:Known");
+        Sender.Script = (envelope, _) => Task.FromResult(envelope.MessageType == known.MessageType ? SendOutcome.Confirmed : SendOutcome.UnknownType(Error));
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "last_error is not null") == Rows + 1, "all have been met");
+        await Eventually.BecomesAsync(() => Database.OutboxRows == Rows + 1, "the known one is delivered");
+        Logs.Count(210).Should().Be(2);
+        Database.Count("outbox_message", "attempts > 0").Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Delayed_message_stored_by_this_process_leaves_when_due_and_not_with_the_next_poll()
+    {
+        _loop.Options.PollInterval = TimeSpan.FromMinutes(5);
+        var known = Database.AddDue();
+        _loop.Start();
+        await OutboxIsEmptyAsync();
+
+        var delayed = Database.AddDelayed(TimeSpan.FromMilliseconds(300));
+        _loop.Offer(CommitCertainty.Proven, delayed);
+
+        await OutboxIsEmptyAsync();
+        Sender.Confirmed.Should().Equal(known.MessageId, delayed.MessageId);
+        Database.Faults.Calls(nameof(AdjustableDialect.Claim)).Should().BeLessThanOrEqualTo(3, "one at the start, one when it is due");
+    }
+
+    [Fact]
+    public async Task Row_whose_very_keys_cannot_be_read_is_reported_and_holds_up_nobody()
+    {
+        var broken = Database.AddDue();
+        Database.Execute($"update outbox_message set message_id = 'no id' where id = {broken.Id}");
+        for (var message = 0; message < 5; message++)
+            Database.AddDue();
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.OutboxRows == 1, "the others are delivered");
+        Database.Read<long>("select id from outbox_message").Should().Be(broken.Id);
+        Logs.Messages.Should().ContainSingle(message => message.EventId == 407 && message.Text.Contains($"id {broken.Id}"));
+        Logs.Count(406).Should().Be(0);
+    }
+
+    [Fact]
     public async Task Corrupt_row_is_a_dead_letter_at_once()
     {
         Sender.Script = (_, _) => Task.FromResult(SendOutcome.Corrupt(Error));
@@ -381,7 +436,7 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
         var envelope = Database.AddLeased();
         _loop.Offer(CommitCertainty.Proven, envelope);
         _loop.Start();
-        await Eventually.BecomesAsync(() => Logs.Count(403) == 1, "the delete has failed");
+        await Eventually.BecomesAsync(() => Logs.Count(401) == 1, "the delete has failed");
 
         // Its lease runs out meanwhile; nothing is claimed that may be confirmed already.
         Database.Execute("update outbox_message set visible_at = 0");
@@ -391,8 +446,75 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
         await OutboxIsEmptyAsync();
         await _loop.StopAsync();
         Sender.SendsOf(envelope).Should().Be(1);
-        Logs.Count(403).Should().Be(1);
+        Logs.Count(401).Should().Be(1);
         Logs.Count(402).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Outcomes_are_kept_when_no_connection_can_be_had_for_whatever_reason()
+    {
+        var envelope = Database.AddLeased();
+        Sender.Script = (_, _) =>
+        {
+            // Such as a password provider that cannot be asked.
+            Database.Down = new InvalidOperationException("No password today.");
+            return Task.FromResult(SendOutcome.Confirmed);
+        };
+        _loop.Offer(CommitCertainty.Proven, envelope);
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Database.Opens >= 3, "the database has been asked again");
+
+        Database.Down = null;
+
+        await OutboxIsEmptyAsync();
+        await _loop.StopAsync();
+        Sender.SendsOf(envelope).Should().Be(1);
+        Logs.Messages.Select(message => message.EventId).Where(id => id >= 400).Should().Equal(401, 402);
+    }
+
+    [Fact]
+    public async Task Outage_that_claims_hand_offs_and_outcomes_run_into_has_one_line()
+    {
+        var sent = new TaskCompletionSource<SendOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Sender.Script = (_, _) => sent.Task;
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased());
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started == 1, "a message is in flight");
+        Database.Down = new InvalidOperationException("The server is gone.");
+        await Eventually.BecomesAsync(() => Logs.Count(401) == 1, "a claim has failed");
+
+        // Each hand-off says that somebody has committed, and is worth a try of its own.
+        for (var commit = 0; commit < 20; commit++)
+        {
+            var opens = Database.Opens;
+            _loop.Offer(CommitCertainty.Unverified, Database.AddLeased());
+            await Eventually.BecomesAsync(() => Database.Opens > opens, "the database is asked");
+        }
+
+        sent.SetResult(SendOutcome.Confirmed);
+        await Eventually.BecomesAsync(() => Sender.Confirmed.Count == 1, "an outcome waits to be written");
+        Database.Down = null;
+        _loop.Offer(CommitCertainty.Unverified, Database.AddLeased());
+
+        await Eventually.BecomesAsync(() => Database.OutboxRows == 20, "what was not verified is left to its lease, the rest is delivered");
+        Logs.Messages.Select(message => message.EventId).Where(id => id >= 400).Should().Equal(401, 402);
+    }
+
+    [Fact]
+    public async Task Statement_that_the_database_refuses_is_reported_once_and_not_as_an_outage()
+    {
+        Database.Faults.Before = statement =>
+        {
+            if (statement == nameof(AdjustableDialect.Claim))
+                throw new InvalidOperationException("No claims for you.");
+        };
+        _loop.Start();
+        for (var message = 0; message < 20; message++)
+            _loop.Offer(CommitCertainty.Unverified, Database.AddLeased());
+        await Eventually.BecomesAsync(() => Sender.Confirmed.Count == 20, "what is handed off is delivered all the same");
+        await Eventually.BecomesAsync(() => Database.Faults.Calls(nameof(AdjustableDialect.Claim)) >= 3, "the claim was tried again");
+
+        Logs.Messages.Select(message => message.EventId).Where(id => id >= 400).Should().Equal(406);
     }
 
     [Fact]

@@ -97,11 +97,34 @@ public sealed class DeliveryPolicyTests
     [Fact]
     public void Unknown_type_waits_and_costs_nothing()
     {
-        var later = Judge(new Envelope { Attempts = 2, ClaimCount = 3 }, SendOutcome.UnknownType(Error)).Rescheduled!;
+        var later = Judge(new Envelope { Attempts = 2, ClaimCount = 3, CreatedAt = Now.UtcDateTime }, SendOutcome.UnknownType(Error)).Rescheduled!;
 
         later.Attempts.Should().Be(2);
         later.ClaimCount.Should().Be(0);
         later.Delay.Should().Be(TimeSpan.FromSeconds(30));
+    }
+
+    [Theory]
+    [InlineData(-5, 30)]
+    [InlineData(0, 30)]
+    [InlineData(31, 31)]
+    [InlineData(59, 59)]
+    [InlineData(61, 60)]
+    [InlineData(100_000, 60)]
+    public void Message_of_an_unknown_type_waits_as_long_again_as_it_is_due_from_a_lease_to_the_longest_backoff(int secondsDue, int seconds)
+    {
+        var due = Now.UtcDateTime.AddSeconds(-secondsDue);
+
+        Judge(new Envelope { CreatedAt = due }, SendOutcome.UnknownType(Error)).Rescheduled!.Delay.Should().Be(TimeSpan.FromSeconds(seconds));
+        Judge(new Envelope { CreatedAt = Now.UtcDateTime.AddDays(-9), DueAt = due }, SendOutcome.UnknownType(Error)).Rescheduled!.Delay.Should().Be(TimeSpan.FromSeconds(seconds));
+    }
+
+    [Fact]
+    public void Message_of_an_unknown_type_waits_for_a_lease_even_if_backoffs_are_shorter()
+    {
+        _options.MaxBackoff = TimeSpan.FromSeconds(2);
+
+        Judge(new Envelope { CreatedAt = Now.UtcDateTime.AddDays(-9) }, SendOutcome.UnknownType(Error)).Rescheduled!.Delay.Should().Be(TimeSpan.FromSeconds(30));
     }
 
     [Fact]
@@ -150,5 +173,5 @@ public sealed class DeliveryPolicyTests
     }
 
     private Verdict Judge(Envelope envelope, SendOutcome outcome, bool charged = false)
-        => DeliveryPolicy.Judge(envelope, outcome, charged, OutagePause, _options, new MiddleRandom());
+        => DeliveryPolicy.Judge(envelope, outcome, charged, OutagePause, Now, _options, new MiddleRandom());
 }

@@ -96,6 +96,44 @@ public sealed class HandOffTests : IDisposable
     }
 
     [Fact]
+    public void Delayed_row_is_announced_for_when_it_becomes_due_and_wakes_delivery()
+    {
+        var delayed = Leased(TimeSpan.FromSeconds(20));
+        delayed.DueAt = delayed.VisibleAt;
+        var saved = _time.GetTimestamp();
+        _time.Advance(TimeSpan.FromSeconds(5));
+        _wakeUp.Reset();
+
+        _handOff.Offer([delayed], CommitCertainty.Proven, saved);
+
+        _handOff.TryTakeDelay(out var dueAt).Should().BeTrue();
+        // Never before the row can be claimed, whenever it was saved.
+        _time.GetElapsedTime(_time.GetTimestamp(), dueAt).Should().Be(TimeSpan.FromSeconds(20));
+        _wakeUp.WaitAsync(TimeSpan.FromDays(1), CancellationToken.None).IsCompleted.Should().BeTrue();
+        _handOff.TryTakeDelay(out _).Should().BeFalse();
+    }
+
+    [Fact]
+    public void Announcements_are_bounded_in_number_and_time()
+    {
+        var delayed = Enumerable.Range(0, 5000).Select(_ => Leased(TimeSpan.FromHours(1))).ToList();
+        delayed.ForEach(row => row.DueAt = row.VisibleAt);
+        var farAway = Leased();
+        farAway.DueAt = farAway.VisibleAt = DateTime.MaxValue;
+
+        _handOff.Offer([farAway, .. delayed], CommitCertainty.Proven, 0);
+
+        var announced = 0;
+        while (_handOff.TryTakeDelay(out var dueAt))
+        {
+            announced++;
+            _time.GetElapsedTime(_time.GetTimestamp(), dueAt).Should().Be(TimeSpan.FromHours(1));
+        }
+
+        announced.Should().Be(1000);
+    }
+
+    [Fact]
     public void Messages_beyond_the_count_stay_in_the_database()
     {
         _handOff.Offer([Leased(), Leased()], CommitCertainty.Proven, 0);

@@ -22,6 +22,7 @@ internal sealed class LoopHarness : IAsyncDisposable
         _loop = new DeliveryLoop(
             Envelope.DefaultBus,
             new OutboxStore(Database),
+            new DatabaseOutage(Database.Key, _time, Logs),
             Sender,
             HandOff,
             WakeUp,
@@ -36,7 +37,7 @@ internal sealed class LoopHarness : IAsyncDisposable
 
     public ScriptedSender Sender { get; } = new();
 
-    public RecordedLogs Logs { get; } = new();
+    public RecordedLogs<DatabaseOutage> Logs { get; } = new();
 
     public RecordedMetrics Metrics { get; } = new();
 

@@ -13,6 +13,7 @@ internal sealed class SqliteDatabase : IOutboxDatabase, IDisposable
     private readonly string _file = Path.Combine(Path.GetTempPath(), $"outboxbus-{Guid.NewGuid():N}.db");
     private readonly string _connectionString;
     private readonly AdjustableDialect _dialect = new(new SqliteDialect(new OutboxTables()));
+    private int _opens;
 
     public SqliteDatabase()
     {
@@ -31,8 +32,15 @@ internal sealed class SqliteDatabase : IOutboxDatabase, IDisposable
     /// <summary>Set: nobody gets a connection, as if the server were down.</summary>
     public Exception? Down { get; set; }
 
+    /// <summary>How often a connection was asked for.</summary>
+    public int Opens => Volatile.Read(ref _opens);
+
+    /// <summary>An expression for a fresh message id.</summary>
+    public static string NewId => "upper(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(6)))";
+
     public async Task<IOutboxConnection> OpenAsync(CancellationToken cancellationToken)
     {
+        Interlocked.Increment(ref _opens);
         if (Down is { } exception)
             throw exception;
         return new Lease(await OpenConnectionAsync());
@@ -51,6 +59,14 @@ internal sealed class SqliteDatabase : IOutboxDatabase, IDisposable
     /// <summary>Stores an envelope as its own process inserts it: leased for minutes; the envelope knows the lease.</summary>
     public Envelope AddLeased(Action<Envelope>? configure = null)
         => Add(configure, $"cast(unixepoch('subsec') * 1000 as integer) + {(long)FreshRowLease.TotalMilliseconds}");
+
+    /// <summary>Stores an envelope that is to be sent later; the envelope knows when.</summary>
+    public Envelope AddDelayed(TimeSpan delay)
+    {
+        var envelope = Add(null, $"cast(unixepoch('subsec') * 1000 as integer) + {(long)delay.TotalMilliseconds}");
+        envelope.DueAt = envelope.VisibleAt;
+        return envelope;
+    }
 
     public long Count(string table, string where = "true") => (long)Scalar($"select count(*) from {table} where {where}")!;
 

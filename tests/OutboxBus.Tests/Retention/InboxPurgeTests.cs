@@ -12,11 +12,12 @@ public sealed class InboxPurgeTests : IDisposable
 {
     private readonly SqliteDatabase _database = new();
     private readonly RecordedLogs<InboxPurge> _logs = new();
+    private readonly RecordedLogs<DatabaseOutage> _outages = new();
     private readonly FakeTimeProvider _time = new();
     private readonly InboxOptions _options = new() { Retention = TimeSpan.FromHours(1), PurgeBatch = 3, PurgeInterval = TimeSpan.FromMinutes(1) };
     private readonly InboxPurge _purge;
 
-    public InboxPurgeTests() => _purge = new InboxPurge(_database, _options, _time, _logs);
+    public InboxPurgeTests() => _purge = new InboxPurge(_database, new DatabaseOutage(_database.Key, _time, _outages), _options, _time, _logs);
 
     private long Records => _database.Count("inbox_message");
 
@@ -56,7 +57,7 @@ public sealed class InboxPurgeTests : IDisposable
         await _purge.StartAsync(CancellationToken.None);
         _logs.Messages.Should().BeEmpty();
 
-        await AdvanceUntilAsync(() => _logs.Count(502) > 0, "the failure is reported");
+        await AdvanceUntilAsync(() => _outages.Count(401) > 0, "the failure is reported");
         Records.Should().Be(1);
         _database.Down = null;
         await AdvanceUntilAsync(() => Records == 0, "the record is purged");
@@ -65,6 +66,40 @@ public sealed class InboxPurgeTests : IDisposable
         await AdvanceUntilAsync(() => Records == 0, "the next record is purged");
         await _purge.StopAsync(CancellationToken.None);
         _purge.ExecuteTask!.IsCompletedSuccessfully.Should().BeTrue();
+    }
+
+    [Fact]
+    public async Task Outage_of_the_database_is_reported_once_however_often_the_purge_meets_it()
+    {
+        var store = new OutboxStore(_database);
+        _database.Down = new InvalidOperationException("The server is gone.");
+
+        for (var purge = 0; purge < 3; purge++)
+            await _purge.PurgeAsync(store, CancellationToken.None);
+        _database.Down = null;
+        for (var purge = 0; purge < 3; purge++)
+            await _purge.PurgeAsync(store, CancellationToken.None);
+
+        _outages.Messages.Select(message => message.EventId).Should().Equal(401, 402);
+        _logs.Count(502).Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Purge_that_the_database_refuses_is_reported_once_until_it_has_worked()
+    {
+        var store = new OutboxStore(_database);
+        for (var round = 1; round <= 2; round++)
+        {
+            _database.Faults.Before = _ => throw new InvalidOperationException("No.");
+            for (var purge = 0; purge < 3; purge++)
+                await _purge.PurgeAsync(store, CancellationToken.None);
+            _database.Faults.Before = null;
+            await _purge.PurgeAsync(store, CancellationToken.None);
+
+            _logs.Count(502).Should().Be(round);
+        }
+
+        _outages.Messages.Should().BeEmpty();
     }
 
     public void Dispose()
