@@ -141,7 +141,13 @@ internal static class OutboxBusServices
 
     private static void AddConsuming(IBusRegistrationConfigurator bus)
     {
-        bus.AddSingleton<InboxGate>();
+        bus.AddSingleton(provider => new InboxGate(
+            provider.GetRequiredService<IOutboxDatabase>(),
+            provider.GetRequiredService<OutboxBusOptions>().Inbox,
+            provider.GetRequiredService<OutboxMetrics>(),
+            provider.GetRequiredService<FaultPoints>(),
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<ILogger<InboxGate>>()));
         bus.AddSingleton<IHostedService>(provider => new InboxPurge(
             provider.GetRequiredService<IOutboxDatabase>(),
             provider.GetRequiredService<DatabaseOutage>(),

@@ -28,7 +28,9 @@ public interface IUnitOfWork
     /// Writes what is pending, envelopes included, then seals the unit of work; true when at least one row was written,
     /// which proves that the transaction is alive.
     /// </summary>
-    Task<bool> FlushAsync(CancellationToken cancellationToken);
+    /// <param name="record">An inbox record to write together with the rest; null: none.</param>
+    /// <param name="cancellationToken">Cancels the writes.</param>
+    Task<bool> FlushAsync(InboxMessage? record, CancellationToken cancellationToken);
 
     /// <summary>Commits, then hands the envelopes to delivery.</summary>
     Task CommitAsync(CancellationToken cancellationToken);

@@ -124,6 +124,9 @@ public sealed class DeliveryOptions
 /// <summary>How consumed messages are remembered.</summary>
 public sealed class InboxOptions
 {
+    /// <summary>When the record of a consumed message is inserted; default <see cref="InboxMode.First"/>.</summary>
+    public InboxMode Mode { get; set; } = InboxMode.First;
+
     /// <summary>How long a consumed message is remembered, and so how late a duplicate is recognised; default 7 days, range 1 min to 10 years.</summary>
     public TimeSpan Retention { get; set; } = TimeSpan.FromDays(7);
 
@@ -132,6 +135,19 @@ public sealed class InboxOptions
 
     /// <summary>How many records one purge statement deletes; default 1,000, range 1 to 10,000.</summary>
     public int PurgeBatch { get; set; } = 1000;
+}
+
+/// <summary>When, in the handler's transaction, the record of a consumed message is inserted.</summary>
+public enum InboxMode
+{
+    /// <summary>Before the handler: a duplicate is recognised without running it, and a concurrent copy waits.</summary>
+    First,
+
+    /// <summary>
+    /// Together with the handler's own rows, which saves a round trip per message. The price: a duplicate runs the handler
+    /// again before it is recognised and rolled back, so that effects outside the transaction happen again. No gain on SQLite.
+    /// </summary>
+    Last,
 }
 
 /// <summary>When the health check reports trouble.</summary>

@@ -37,6 +37,7 @@ internal sealed class OutboxBusOptionsValidator : IValidateOptions<OutboxBusOpti
         InRange(errors, "Delivery.StopTimeout", delivery.StopTimeout, TimeSpan.Zero, TimeSpan.FromMinutes(10));
 
         var inbox = options.Inbox;
+        Check(errors, Enum.IsDefined(inbox.Mode), "Inbox.Mode", inbox.Mode, "a member of InboxMode");
         InRange(errors, "Inbox.Retention", inbox.Retention, TimeSpan.FromMinutes(1), TimeSpan.FromDays(3660));
         InRange(errors, "Inbox.PurgeInterval", inbox.PurgeInterval, TimeSpan.FromSeconds(1), TimeSpan.FromDays(1));
         InRange(errors, "Inbox.PurgeBatch", inbox.PurgeBatch, 1, 10_000);

@@ -33,6 +33,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     // Appended before the gate began, by a filter outside it: not the failed handler's to take along.
     private IReadOnlyList<Envelope> _beforeGate = [];
     private IDbContextTransaction? _gate;
+
+    // To be inserted by the flush, and not yet seen to be.
+    private InboxMessage? _record;
     private bool _flushing;
     private volatile bool _saving;
     private bool _commitIsEvident;
@@ -76,13 +79,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         return command;
     }
 
-    public async Task<bool> FlushAsync(CancellationToken cancellationToken)
+    public async Task<bool> FlushAsync(InboxMessage? record, CancellationToken cancellationToken)
     {
         if (context.Database.CurrentTransaction != _gate)
         {
             throw new OutboxBusException(
-                $"The handler has ended the transaction of {context.GetType().Name} that belongs to its message. Leave commit and rollback to OutboxBus; throw to roll back. "
-                + "If the handler committed, the message counts as consumed, and what it published afterwards is lost.");
+                $"The handler or operation has ended the transaction of {context.GetType().Name} in which it runs. Leave commit and rollback to OutboxBus; throw to roll back. "
+                + "What it has committed stays, and the messages it published are lost.");
         }
 
         // A savepoint would cost two round trips and protect nothing: if this flush fails, everything is rolled back.
@@ -90,15 +93,18 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         context.Database.AutoSavepointsEnabled = false;
         _flushing = true;
         _rowsWritten = false;
+        // With the first save: a copy finds out, or waits, before anything else is written.
+        if ((_record = record) is not null)
+            context.Add(record!);
         try
         {
             // Interceptors may publish after the rows of a save are written: those messages need one more.
-            for (var saves = 0; saves == 0 || _tracked.Count > 0 || !_pending.TrySeal(); saves++)
+            for (var saves = 0; saves == 0 || _record is not null || _tracked.Count > 0 || !_pending.TrySeal(); saves++)
             {
                 if (saves == MaxSavesPerFlush)
                 {
                     throw new OutboxBusException(
-                        $"{Unsaved.Count} message(s) published by the handler were not saved by {saves} SaveChanges of {context.GetType().Name}. "
+                        $"{Unsaved.Count} message(s) published by the handler, or its inbox record, were not saved by {saves} SaveChanges of {context.GetType().Name}. "
                         + "Either its SaveChanges is suppressed, or each save publishes again.");
                 }
 
@@ -125,6 +131,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     {
         var gate = _gate;
         _gate = null;
+        _record = null;
         _saving = false;
         _pending.Restart(_beforeGate);
         _tracked.Clear();
@@ -170,7 +177,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     /// <summary>SaveChanges has ended, one way or the other.</summary>
     public void SaveEnded() => _saving = false;
 
-    /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes.</summary>
+    /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes or the inbox record.</summary>
     public int Saved(int rows)
     {
         if (_gate is not null && !_flushing)
@@ -178,10 +185,11 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
         _saving = false;
         _rowsWritten |= rows > 0;
+        var records = DetachRecord();
         // What the application has removed from the change tracker, or published too late for this save, was not saved and stays known as such.
         var saved = _tracked.Where(WasInserted).ToList();
         if (saved.Count == 0)
-            return 0;
+            return records;
 
         _tracked.RemoveAll(saved.Contains);
         var unaccepted = saved.Where(envelope => context.Entry(envelope).State == EntityState.Added).ToList();
@@ -204,7 +212,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             handOff.Offer(saved, _commitIsEvident ? CommitCertainty.Proven : CommitCertainty.Unverified, _savedFrom);
         }
 
-        return saved.Count;
+        return saved.Count + records;
     }
 
     /// <summary>The context's transaction has committed.</summary>
@@ -239,6 +247,15 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     /// <summary>Whether the database has answered for a row.</summary>
     private bool WasInserted(Envelope envelope)
         => context.Entry(envelope) is { State: not EntityState.Detached } entry && entry.Property(row => row.CreatedAt).CurrentValue != default;
+
+    private int DetachRecord()
+    {
+        if (_record is null || context.Entry(_record) is not { State: not EntityState.Detached } entry || entry.Property(row => row.ConsumedAt).CurrentValue == default)
+            return 0;
+        entry.State = EntityState.Detached;
+        _record = null;
+        return 1;
+    }
 
     private void Track()
     {

@@ -5,11 +5,14 @@ using OutboxBus.Storage;
 namespace OutboxBus.Consuming;
 
 /// <summary>
-/// Consumes a message once: the record that it was consumed, the handler's changes and the messages it publishes are one
-/// transaction. The whole protocol is <see cref="ConsumeInTransactionAsync"/>.
+/// Makes a transaction happen once: the record that it happened, the changes of a handler or operation and the messages it
+/// publishes are one transaction. The whole protocol is <see cref="RunOnceAsync"/>.
 /// </summary>
-internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics, FaultPoints faults, TimeProvider time, ILogger<InboxGate> logger) : IDisposable
+internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, OutboxMetrics metrics, FaultPoints faults, TimeProvider time, ILogger<InboxGate> logger) : IDisposable
 {
+    // In the place of a consumer: the record is about an operation of the application, not about a message.
+    private const string Operation = "$commit";
+
     // How long one statement waits for a concurrent copy before it says so and waits again.
     private const int WaitSeconds = 30;
 
@@ -24,14 +27,38 @@ internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics,
     /// <exception cref="Exception">Whatever the handler or the database threw, after the transaction was rolled back.</exception>
     public async Task<ConsumeOutcome> ConsumeOnceAsync(IUnitOfWork unit, InboxKey key, Func<Task> handle, CancellationToken cancellationToken)
     {
+        var outcome = await TakeTurnAsync(() => RunOnceAsync(unit, key, options.Mode, handle, cancellationToken), cancellationToken);
+        metrics.Consumed(duplicate: outcome == ConsumeOutcome.Duplicate);
+        if (outcome == ConsumeOutcome.Duplicate)
+            logger.Duplicate(key.MessageId, key.Consumer);
+        else
+            await faults.ReachAsync(FaultPoint.AfterConsume, null);
+        return outcome;
+    }
+
+    /// <summary>
+    /// Runs one attempt at an operation of the application unless an earlier attempt was committed, which may have reported
+    /// an error all the same; returns when one of them is.
+    /// </summary>
+    /// <param name="unit">The unit of work.</param>
+    /// <param name="operationId">The same for every attempt.</param>
+    /// <param name="operation">What to do in the transaction.</param>
+    /// <param name="cancellationToken">Cancels the attempt.</param>
+    /// <exception cref="Exception">Whatever the operation or the database threw, after the transaction was rolled back.</exception>
+    // The record first: if the commit of an earlier attempt is still under way on the server, this one waits for it.
+    public Task CommitOnceAsync(IUnitOfWork unit, Guid operationId, Func<Task> operation, CancellationToken cancellationToken)
+        => RunOnceAsync(unit, new InboxKey(operationId, Operation), InboxMode.First, operation, cancellationToken);
+
+    private async Task<ConsumeOutcome> TakeTurnAsync(Func<Task<ConsumeOutcome>> consume, CancellationToken cancellationToken)
+    {
         if (!database.Dialect.HasSingleWriter)
-            return await ConsumeInTransactionAsync(unit, key, handle, cancellationToken);
+            return await consume();
 
         // SQLite's driver would block a thread for each consumer that waits to begin.
         await _turn.WaitAsync(cancellationToken);
         try
         {
-            return await ConsumeInTransactionAsync(unit, key, handle, cancellationToken);
+            return await consume();
         }
         finally
         {
@@ -39,33 +66,37 @@ internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics,
         }
     }
 
-    private async Task<ConsumeOutcome> ConsumeInTransactionAsync(IUnitOfWork unit, InboxKey key, Func<Task> handle, CancellationToken cancellationToken)
+    private async Task<ConsumeOutcome> RunOnceAsync(IUnitOfWork unit, InboxKey key, InboxMode mode, Func<Task> run, CancellationToken cancellationToken)
     {
         try
         {
-            if (!await BeginAndRecordAsync(unit, key, cancellationToken))
+            if (mode == InboxMode.Last)
+            {
+                await unit.BeginAsync(cancellationToken);
+            }
+            else if (!await BeginAndRecordAsync(unit, key, cancellationToken))
             {
                 await unit.RollbackAsync();
-                logger.Duplicate(key.MessageId, key.Consumer);
-                metrics.Consumed(duplicate: true);
                 return ConsumeOutcome.Duplicate;
             }
 
-            await handle();
+            await run();
 
+            var record = mode == InboxMode.Last ? new InboxMessage { MessageId = key.MessageId, Consumer = key.Consumer, Generation = key.Generation } : null;
             // A handler may have swallowed an error that aborted the transaction; PostgreSQL would answer COMMIT with a silent ROLLBACK.
-            if (!await unit.FlushAsync(cancellationToken))
+            if (!await unit.FlushAsync(record, cancellationToken))
                 await ProveAliveAsync(unit, cancellationToken);
         }
         catch
         {
             await unit.RollbackAsync();
+            // A copy fails in many ways: at the record, at a unique row or a version of the handler's own, or as the handler finds its work done.
+            if (mode == InboxMode.Last && !cancellationToken.IsCancellationRequested && await HasHappenedAsync(key, cancellationToken))
+                return ConsumeOutcome.Duplicate;
             throw;
         }
 
         await CommitAsync(unit, key, cancellationToken);
-        metrics.Consumed(duplicate: false);
-        await faults.ReachAsync(FaultPoint.AfterConsume, null);
         return ConsumeOutcome.Consumed;
     }
 
@@ -110,22 +141,22 @@ internal sealed class InboxGate(IOutboxDatabase database, OutboxMetrics metrics,
         catch (Exception exception)
         {
             await unit.RollbackAsync();
-            if (!await WasCommittedAsync(key))
+            if (!await HasHappenedAsync(key, CancellationToken.None))
                 throw;
             logger.CommitWasDone(key.MessageId, key.Consumer, exception);
         }
     }
 
-    /// <summary>After a commit that reported an error: the inbox record tells whether it happened.</summary>
-    private async Task<bool> WasCommittedAsync(InboxKey key)
+    /// <summary>After an error: the record tells whether this or another transaction has done it.</summary>
+    private async Task<bool> HasHappenedAsync(InboxKey key, CancellationToken cancellationToken)
     {
         try
         {
-            return await _store.IsConsumedAsync(key, CancellationToken.None);
+            return await _store.HasHappenedAsync(key, WaitSeconds, cancellationToken);
         }
         catch (Exception exception) when (_store.Classify(exception) != DatabaseError.MissingSchema)
         {
-            // Unknown still; the message is delivered again and the inbox decides then.
+            // Unknown still; the record decides when the message is delivered again or the operation is retried.
             return false;
         }
     }

@@ -59,10 +59,10 @@ internal static partial class Log
     [LoggerMessage(301, LogLevel.Debug, "Message {MessageId} was consumed by {Consumer} before; acknowledged without effect.")]
     public static partial void Duplicate(this ILogger logger, Guid messageId, string consumer);
 
-    [LoggerMessage(302, LogLevel.Warning, "The commit of message {MessageId} for {Consumer} reported an error, but its inbox record is there: it has been consumed.")]
+    [LoggerMessage(302, LogLevel.Warning, "A commit reported an error, but its inbox record ({MessageId}, {Consumer}) is there: it was done.")]
     public static partial void CommitWasDone(this ILogger logger, Guid messageId, string consumer, Exception exception);
 
-    [LoggerMessage(303, LogLevel.Warning, "Message {MessageId} has waited {Elapsed} for another copy of it that {Consumer} is handling, or for a lock; it goes on waiting.")]
+    [LoggerMessage(303, LogLevel.Warning, "The inbox record ({MessageId}, {Consumer}) has waited {Elapsed} for a transaction that holds the same one, or for a lock; it goes on waiting.")]
     public static partial void WaitingForCopy(this ILogger logger, Guid messageId, string consumer, TimeSpan elapsed);
 
     [LoggerMessage(401, LogLevel.Error, "The database of {Database} does not answer; delivery and purge wait until it is back. What was confirmed meanwhile is kept in memory.")]

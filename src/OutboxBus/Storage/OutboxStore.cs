@@ -1,3 +1,4 @@
+using System.Data;
 using System.Data.Common;
 using OutboxBus.Delivery;
 
@@ -73,6 +74,21 @@ internal sealed class OutboxStore(IOutboxDatabase database)
     {
         var rows = await QueryAsync(command => Dialect.FindConsumed(command, key), static _ => true, cancellationToken);
         return rows.Count > 0;
+    }
+
+    /// <summary>
+    /// Whether the record exists, found out by inserting it and rolling back: unlike a read, that waits for a transaction
+    /// which is about to decide, such as one whose COMMIT the server is still executing.
+    /// </summary>
+    public async Task<bool> HasHappenedAsync(InboxKey key, int waitSeconds, CancellationToken cancellationToken)
+    {
+        await using var lease = await database.OpenAsync(cancellationToken);
+        await using var transaction = await lease.Connection.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellationToken);
+        await using var command = lease.Connection.CreateCommand();
+        command.Transaction = transaction;
+        command.CommandTimeout = waitSeconds;
+        Dialect.RecordConsumed(command, key);
+        return await command.ExecuteNonQueryAsync(cancellationToken) == 0;
     }
 
     /// <summary>Deletes one batch of inbox records past retention and returns how many.</summary>

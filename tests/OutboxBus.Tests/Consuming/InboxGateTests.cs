@@ -8,24 +8,28 @@ using Xunit;
 
 namespace OutboxBus.Tests.Consuming;
 
-public sealed class InboxGateTests : IAsyncLifetime
+// What holds in either mode; what differs stands below.
+public abstract class InboxGateTests : IAsyncLifetime
 {
-    private static readonly InboxKey Key = new(Guid.Parse("6f0a2a3e-9c1c-4a55-8a51-0b7c9d1f2e11"), "stock/ReserveStock");
+    private protected static readonly InboxKey Key = new(Guid.Parse("6f0a2a3e-9c1c-4a55-8a51-0b7c9d1f2e11"), "stock/ReserveStock");
 
-    private readonly SqliteDatabase _database = new();
-    private readonly RecordedMetrics _metrics = new();
-    private readonly RecordedLogs<InboxGate> _logs = new();
+    private protected readonly SqliteDatabase _database = new();
+    private protected readonly RecordedMetrics _metrics = new();
+    private protected readonly RecordedLogs<InboxGate> _logs = new();
+    private protected readonly FakeUnitOfWork _unit;
+    private protected readonly InboxGate _gate;
+    private protected int _handled;
     private readonly List<FaultPoint> _reached = [];
-    private readonly FakeUnitOfWork _unit;
-    private readonly InboxGate _gate;
-    private int _handled;
+    private readonly string[] _begun;
 
-    public InboxGateTests()
+    protected InboxGateTests(InboxMode mode)
     {
+        _begun = mode == InboxMode.First ? ["begin", "command"] : ["begin"];
         _database.Execute("create table business (id integer)");
         _unit = new FakeUnitOfWork(_database);
         _gate = new InboxGate(
             _database,
+            new InboxOptions { Mode = mode },
             _metrics.Metrics,
             new FaultPoints((point, _) =>
             {
@@ -36,9 +40,9 @@ public sealed class InboxGateTests : IAsyncLifetime
             _logs);
     }
 
-    private long BusinessRows => _database.Count("business");
+    private protected long BusinessRows => _database.Count("business");
 
-    private long InboxRows => _database.Count("inbox_message", $"message_id = {SqliteDatabase.Text(Key.MessageId)} and consumer = 'stock/ReserveStock' and generation = 0");
+    private protected long InboxRows => _database.Count("inbox_message", $"message_id = {SqliteDatabase.Text(Key.MessageId)} and consumer = 'stock/ReserveStock' and generation = 0");
 
     public Task InitializeAsync() => Task.CompletedTask;
 
@@ -54,46 +58,12 @@ public sealed class InboxGateTests : IAsyncLifetime
     {
         (await ConsumeAsync()).Should().Be(ConsumeOutcome.Consumed);
 
-        _unit.Steps.Should().Equal("begin", "command", "handler", "flush", "commit");
+        _unit.Steps.Should().Equal([.. _begun, "handler", "flush", "commit"]);
         BusinessRows.Should().Be(1);
         InboxRows.Should().Be(1);
         _metrics.Sum("outboxbus.consumed").Should().Be(1);
         _metrics.Sum("outboxbus.duplicates").Should().Be(0);
         _reached.Should().Equal(FaultPoint.AfterConsume);
-    }
-
-    [Fact]
-    public async Task Record_is_in_the_transaction_before_the_handler_runs()
-    {
-        var recorded = 0;
-
-        await _gate.ConsumeOnceAsync(
-            _unit,
-            Key,
-            () =>
-            {
-                recorded = _database.Faults.Calls(nameof(AdjustableDialect.RecordConsumed));
-                InboxRows.Should().Be(0, "others see the record only with the commit");
-                return Task.CompletedTask;
-            },
-            CancellationToken.None);
-
-        recorded.Should().Be(1);
-    }
-
-    [Fact]
-    public async Task Duplicate_rolls_back_and_does_not_run_the_handler()
-    {
-        await ConsumeAsync();
-        _unit.Steps.Clear();
-
-        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Duplicate);
-
-        _unit.Steps.Should().Equal("begin", "command", "rollback");
-        _handled.Should().Be(1);
-        BusinessRows.Should().Be(1);
-        _metrics.Sum("outboxbus.duplicates").Should().Be(1);
-        _logs.Count(301).Should().Be(1);
     }
 
     [Fact]
@@ -118,7 +88,7 @@ public sealed class InboxGateTests : IAsyncLifetime
         }).Should().ThrowAsync<InvalidOperationException>();
 
         thrown.Which.Should().BeSameAs(error);
-        _unit.Steps.Should().Equal("begin", "command", "handler", "rollback");
+        _unit.Steps.Should().Equal([.. _begun, "handler", "rollback"]);
         BusinessRows.Should().Be(0);
         InboxRows.Should().Be(0);
         _metrics.Sum("outboxbus.consumed").Should().Be(0);
@@ -139,30 +109,6 @@ public sealed class InboxGateTests : IAsyncLifetime
         _unit.FlushError = new InvalidOperationException("A constraint.");
 
         await Consume(Handle).Should().ThrowAsync<InvalidOperationException>().WithMessage("A constraint.");
-
-        _unit.Steps.Should().EndWith("rollback").And.NotContain("commit");
-        BusinessRows.Should().Be(0);
-        InboxRows.Should().Be(0);
-    }
-
-    [Fact]
-    public async Task Flush_that_wrote_nothing_is_followed_by_a_proof_of_life()
-    {
-        _unit.FlushWritesRows = false;
-
-        await ConsumeAsync();
-
-        _unit.Steps.Should().Equal("begin", "command", "handler", "flush", "command", "commit");
-        _database.Faults.Calls(nameof(SqlDialect.ProbeStatement)).Should().Be(1);
-    }
-
-    [Fact]
-    public async Task Dead_transaction_is_not_committed()
-    {
-        _unit.FlushWritesRows = false;
-        _database.Faults.Probe = "select nothing from nowhere";
-
-        await Consume(Handle).Should().ThrowAsync<SqliteException>();
 
         _unit.Steps.Should().EndWith("rollback").And.NotContain("commit");
         BusinessRows.Should().Be(0);
@@ -204,7 +150,87 @@ public sealed class InboxGateTests : IAsyncLifetime
 
         _database.Down = null;
         (await ConsumeAsync()).Should().Be(ConsumeOutcome.Duplicate);
+        BusinessRows.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Contention_in_the_handler_is_left_to_the_retry_outside()
+    {
+        await Consume(() => throw new SqliteException("database is locked", 5)).Should().ThrowAsync<SqliteException>();
+
+        _unit.Steps.Should().Equal([.. _begun, "rollback"]);
+    }
+
+    private protected Task Handle()
+    {
+        _handled++;
+        _unit.Execute("insert into business values (1)");
+        return Task.CompletedTask;
+    }
+
+    private protected Task<ConsumeOutcome> ConsumeAsync(InboxKey? key = null) => _gate.ConsumeOnceAsync(_unit, key ?? Key, Handle, CancellationToken.None);
+
+    private protected Func<Task<ConsumeOutcome>> Consume(Func<Task> handle) => _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, Key, handle, CancellationToken.None));
+}
+
+public sealed class InboxGateFirstTests() : InboxGateTests(InboxMode.First)
+{
+    [Fact]
+    public async Task Record_is_in_the_transaction_before_the_handler_runs()
+    {
+        var recorded = 0;
+
+        await _gate.ConsumeOnceAsync(
+            _unit,
+            Key,
+            () =>
+            {
+                recorded = _database.Faults.Calls(nameof(AdjustableDialect.RecordConsumed));
+                InboxRows.Should().Be(0, "others see the record only with the commit");
+                return Task.CompletedTask;
+            },
+            CancellationToken.None);
+
+        recorded.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Duplicate_rolls_back_and_does_not_run_the_handler()
+    {
+        await ConsumeAsync();
+        _unit.Steps.Clear();
+
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Duplicate);
+
+        _unit.Steps.Should().Equal("begin", "command", "rollback");
         _handled.Should().Be(1);
+        BusinessRows.Should().Be(1);
+        _metrics.Sum("outboxbus.duplicates").Should().Be(1);
+        _logs.Count(301).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Flush_that_wrote_nothing_is_followed_by_a_proof_of_life()
+    {
+        _unit.FlushWritesRows = false;
+
+        await ConsumeAsync();
+
+        _unit.Steps.Should().Equal("begin", "command", "handler", "flush", "command", "commit");
+        _database.Faults.Calls(nameof(SqlDialect.ProbeStatement)).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Dead_transaction_is_not_committed()
+    {
+        _unit.FlushWritesRows = false;
+        _database.Faults.Probe = "select nothing from nowhere";
+
+        await Consume(Handle).Should().ThrowAsync<SqliteException>();
+
+        _unit.Steps.Should().EndWith("rollback").And.NotContain("commit");
+        BusinessRows.Should().Be(0);
+        InboxRows.Should().Be(0);
     }
 
     [Fact]
@@ -240,23 +266,69 @@ public sealed class InboxGateTests : IAsyncLifetime
         _handled.Should().Be(0);
         _unit.Steps.Should().Equal("begin", "command", "rollback");
     }
+}
+
+public sealed class InboxGateLastTests() : InboxGateTests(InboxMode.Last)
+{
+    [Fact]
+    public async Task Record_is_written_by_the_flush_alone()
+    {
+        await ConsumeAsync();
+
+        _database.Faults.Calls(nameof(AdjustableDialect.RecordConsumed)).Should().Be(0);
+        _database.Faults.Calls(nameof(SqlDialect.ProbeStatement)).Should().Be(0, "the record proves the transaction alive");
+        InboxRows.Should().Be(1);
+    }
 
     [Fact]
-    public async Task Contention_in_the_handler_is_left_to_the_retry_outside()
+    public async Task Duplicate_runs_the_handler_and_rolls_it_back()
     {
-        await Consume(() => throw new SqliteException("database is locked", 5)).Should().ThrowAsync<SqliteException>();
+        await ConsumeAsync();
+        _unit.Steps.Clear();
 
-        _unit.Steps.Should().Equal("begin", "command", "rollback");
+        (await ConsumeAsync()).Should().Be(ConsumeOutcome.Duplicate);
+
+        _unit.Steps.Should().Equal("begin", "handler", "flush", "rollback");
+        _handled.Should().Be(2);
+        BusinessRows.Should().Be(1);
+        _metrics.Sum("outboxbus.consumed").Should().Be(1);
+        _metrics.Sum("outboxbus.duplicates").Should().Be(1);
+        _logs.Count(301).Should().Be(1);
     }
 
-    private Task Handle()
+    [Fact]
+    public async Task Duplicate_whose_handler_fails_because_its_work_is_done_is_a_duplicate()
     {
-        _handled++;
-        _unit.Execute("insert into business values (1)");
-        return Task.CompletedTask;
+        await ConsumeAsync();
+
+        (await Consume(() => throw new InvalidOperationException("The order has been placed."))()).Should().Be(ConsumeOutcome.Duplicate);
     }
 
-    private Task<ConsumeOutcome> ConsumeAsync(InboxKey? key = null) => _gate.ConsumeOnceAsync(_unit, key ?? Key, Handle, CancellationToken.None);
+    [Fact]
+    public async Task Error_of_the_handler_comes_through_when_nobody_can_tell_whether_it_is_a_duplicate()
+    {
+        await Consume(() =>
+        {
+            _database.Down = new InvalidOperationException("The server is down.");
+            throw new InvalidOperationException("No stock.");
+        }).Should().ThrowAsync<InvalidOperationException>().WithMessage("No stock.");
+    }
 
-    private Func<Task<ConsumeOutcome>> Consume(Func<Task> handle) => _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, Key, handle, CancellationToken.None));
+    [Fact]
+    public async Task Handler_that_was_cancelled_is_not_asked_about()
+    {
+        using var cancelled = new CancellationTokenSource();
+
+        await _gate.Awaiting(gate => gate.ConsumeOnceAsync(
+            _unit,
+            Key,
+            () =>
+            {
+                cancelled.Cancel();
+                throw new OperationCanceledException(cancelled.Token);
+            },
+            cancelled.Token)).Should().ThrowAsync<OperationCanceledException>();
+
+        _database.Faults.Calls(nameof(AdjustableDialect.RecordConsumed)).Should().Be(0);
+    }
 }

@@ -48,10 +48,20 @@ internal sealed class FakeUnitOfWork(SqliteDatabase database) : IUnitOfWork, IAs
         return command;
     }
 
-    public Task<bool> FlushAsync(CancellationToken cancellationToken)
+    public async Task<bool> FlushAsync(InboxMessage? record, CancellationToken cancellationToken)
     {
         Steps.Add("flush");
-        return FlushError is null ? Task.FromResult(FlushWritesRows) : Task.FromException<bool>(FlushError);
+        if (FlushError is not null)
+            throw FlushError;
+        if (record is null)
+            return FlushWritesRows;
+
+        await using var command = _connection!.CreateCommand();
+        command.Transaction = _transaction;
+        command.CommandText = FormattableString.Invariant(
+            $"insert into inbox_message (message_id, consumer, generation) values ({SqliteDatabase.Text(record.MessageId)}, '{record.Consumer}', {record.Generation})");
+        await command.ExecuteNonQueryAsync(cancellationToken);
+        return true;
     }
 
     public async Task CommitAsync(CancellationToken cancellationToken)
