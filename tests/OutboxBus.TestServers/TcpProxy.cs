@@ -11,6 +11,7 @@ public sealed class TcpProxy : IAsyncDisposable
     private readonly ConcurrentDictionary<Socket, byte> _sockets = new();
     private readonly string _host;
     private readonly int _port;
+    private readonly Func<ConnectionWatch>? _watch;
     private readonly Task _accepting;
     private volatile TaskCompletionSource _flowing = Open();
     private volatile bool _refuse;
@@ -18,9 +19,10 @@ public sealed class TcpProxy : IAsyncDisposable
     private long _bytesToClient;
     private int _connections;
 
-    public TcpProxy(string host, int port)
+    // watch: makes, for each connection, who sees its bytes before they are passed on.
+    public TcpProxy(string host, int port, Func<ConnectionWatch>? watch = null)
     {
-        (_host, _port) = (host, port);
+        (_host, _port, _watch) = (host, port, watch);
         _listener.Start();
         Port = ((IPEndPoint)_listener.LocalEndpoint).Port;
         _accepting = AcceptAsync();
@@ -98,9 +100,18 @@ public sealed class TcpProxy : IAsyncDisposable
         {
             await server.ConnectAsync(_host, _port);
             Interlocked.Increment(ref _connections);
+            var watch = _watch?.Invoke();
             await Task.WhenAll(
-                PumpAsync(client, server, count => Interlocked.Add(ref _bytesToServer, count)),
-                PumpAsync(server, client, count => Interlocked.Add(ref _bytesToClient, count)));
+                PumpAsync(client, server, bytes =>
+                {
+                    Interlocked.Add(ref _bytesToServer, bytes.Length);
+                    watch?.ToServer(bytes);
+                }),
+                PumpAsync(server, client, bytes =>
+                {
+                    Interlocked.Add(ref _bytesToClient, bytes.Length);
+                    watch?.ToClient(bytes);
+                }));
             Forget(client).Dispose();
             Forget(server).Dispose();
         }
@@ -111,7 +122,7 @@ public sealed class TcpProxy : IAsyncDisposable
         }
     }
 
-    private async Task PumpAsync(Socket from, Socket to, Action<int> count)
+    private async Task PumpAsync(Socket from, Socket to, Action<ReadOnlyMemory<byte>> pass)
     {
         var buffer = new byte[16 * 1024];
         try
@@ -122,7 +133,7 @@ public sealed class TcpProxy : IAsyncDisposable
                 await _flowing.Task;
                 if (received == 0)
                     break;
-                count(received);
+                pass(buffer.AsMemory(0, received));
                 for (var sent = 0; sent < received;)
                     sent += await to.SendAsync(buffer.AsMemory(sent, received - sent));
             }
@@ -145,3 +156,6 @@ public sealed class TcpProxy : IAsyncDisposable
 
     private void Reset(Socket socket) => Forget(socket).Close(timeout: 0);
 }
+
+// Sees one connection's bytes, each direction in its order; the two directions call at the same time.
+public sealed record ConnectionWatch(Action<ReadOnlyMemory<byte>> ToServer, Action<ReadOnlyMemory<byte>> ToClient);
