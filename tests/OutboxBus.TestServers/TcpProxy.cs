@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 
 namespace OutboxBus.TestServers;
 
@@ -14,6 +15,8 @@ public sealed class TcpProxy : IAsyncDisposable
     private readonly Task _accepting;
     private volatile TaskCompletionSource _flowing = Open();
     private volatile bool _refuse;
+    private Trap? _trap;
+    private int _lost;
     private long _bytesToServer;
     private long _bytesToClient;
     private int _connections;
@@ -44,6 +47,12 @@ public sealed class TcpProxy : IAsyncDisposable
         foreach (var socket in _sockets.Keys)
             Reset(socket);
     }
+
+    // How often a connection was closed by LoseNext.
+    public int Lost => Volatile.Read(ref _lost);
+
+    // Once: closes the connection on which the next bytes with this text go to the server, before they arrive or when the answer to them would.
+    public void LoseNext(string text, Loss loss) => Volatile.Write(ref _trap, new Trap(Encoding.ASCII.GetBytes(text), loss));
 
     // Connections stay open, also new ones, but nothing passes in either direction.
     public void Freeze()
@@ -98,9 +107,21 @@ public sealed class TcpProxy : IAsyncDisposable
         {
             await server.ConnectAsync(_host, _port);
             Interlocked.Increment(ref _connections);
+            var answerIsLost = false;
             await Task.WhenAll(
-                PumpAsync(client, server, count => Interlocked.Add(ref _bytesToServer, count)),
-                PumpAsync(server, client, count => Interlocked.Add(ref _bytesToClient, count)));
+                PumpAsync(client, server, bytes =>
+                {
+                    Interlocked.Add(ref _bytesToServer, bytes.Length);
+                    if (Sprung(bytes) is not { } loss)
+                        return true;
+                    Volatile.Write(ref answerIsLost, true);
+                    return loss == Loss.Answer;
+                }),
+                PumpAsync(server, client, bytes =>
+                {
+                    Interlocked.Add(ref _bytesToClient, bytes.Length);
+                    return !Volatile.Read(ref answerIsLost);
+                }));
             Forget(client).Dispose();
             Forget(server).Dispose();
         }
@@ -111,7 +132,16 @@ public sealed class TcpProxy : IAsyncDisposable
         }
     }
 
-    private async Task PumpAsync(Socket from, Socket to, Action<int> count)
+    private Loss? Sprung(ReadOnlySpan<byte> bytes)
+    {
+        var trap = Volatile.Read(ref _trap);
+        if (trap is null || bytes.IndexOf(trap.Text) < 0 || Interlocked.CompareExchange(ref _trap, null, trap) != trap)
+            return null;
+        Interlocked.Increment(ref _lost);
+        return trap.Loss;
+    }
+
+    private async Task PumpAsync(Socket from, Socket to, Pass pass)
     {
         var buffer = new byte[16 * 1024];
         try
@@ -122,7 +152,8 @@ public sealed class TcpProxy : IAsyncDisposable
                 await _flowing.Task;
                 if (received == 0)
                     break;
-                count(received);
+                if (!pass(buffer.AsSpan(0, received)))
+                    throw new SocketException((int)SocketError.ConnectionReset);
                 for (var sent = 0; sent < received;)
                     sent += await to.SendAsync(buffer.AsMemory(sent, received - sent));
             }
@@ -144,4 +175,18 @@ public sealed class TcpProxy : IAsyncDisposable
     }
 
     private void Reset(Socket socket) => Forget(socket).Close(timeout: 0);
+
+    // Whether the bytes may go on.
+    private delegate bool Pass(ReadOnlySpan<byte> bytes);
+
+    private sealed record Trap(byte[] Text, Loss Loss);
+}
+
+public enum Loss
+{
+    // The server never sees the bytes.
+    Request,
+
+    // The server has acted on the bytes; the client does not hear of it.
+    Answer,
 }
