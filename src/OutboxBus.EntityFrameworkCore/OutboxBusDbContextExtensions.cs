@@ -25,7 +25,10 @@ public static class OutboxBusDbContextExtensions
     /// The context has no outbox, or was called inside a message handler, inside another transaction, with tracked entities
     /// or with unsaved messages; nothing was done.
     /// </exception>
-    /// <exception cref="Exception">What the operation or the database threw last, after everything was rolled back.</exception>
+    /// <exception cref="Exception">
+    /// What the operation or the database threw last, after everything was rolled back. Only if the database could not be
+    /// asked after a failed commit either is it unknown whether that happened.
+    /// </exception>
     public static Task CommitOnceAsync(this DbContext context, Func<CancellationToken, Task> operation, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(context);
