@@ -82,6 +82,36 @@ public sealed class TcpProxyTests : IAsyncLifetime
         await ReceiveAsync(server, 4);
     }
 
+    [Fact]
+    public async Task A_lost_request_does_not_arrive_and_closes_its_connection_alone()
+    {
+        var (client, server) = await ConnectAsync();
+        var (other, otherServer) = await ConnectAsync();
+        _proxy.LoseNext("COMMIT", Loss.Request);
+
+        await client.SendAsync("say COMMIT"u8.ToArray());
+
+        await FluentActions.Awaiting(() => server.ReceiveAsync(new byte[1])).Should().ThrowAsync<SocketException>();
+        await FluentActions.Awaiting(() => client.ReceiveAsync(new byte[1])).Should().ThrowAsync<SocketException>();
+        await other.SendAsync("COMMIT"u8.ToArray());
+        await ReceiveAsync(otherServer, 6);
+        _proxy.Lost.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task A_lost_answer_leaves_the_request_with_the_server()
+    {
+        var (client, server) = await ConnectAsync();
+        _proxy.LoseNext("COMMIT", Loss.Answer);
+
+        await client.SendAsync("COMMIT"u8.ToArray());
+        await ReceiveAsync(server, 6);
+        await server.SendAsync(new byte[1]);
+
+        await FluentActions.Awaiting(() => client.ReceiveAsync(new byte[1])).Should().ThrowAsync<SocketException>();
+        _proxy.Lost.Should().Be(1);
+    }
+
     private async Task<(Socket Client, Socket Server)> ConnectAsync()
     {
         var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);

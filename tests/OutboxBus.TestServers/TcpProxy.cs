@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 
 namespace OutboxBus.TestServers;
 
@@ -15,6 +16,8 @@ public sealed class TcpProxy : IAsyncDisposable
     private readonly Task _accepting;
     private volatile TaskCompletionSource _flowing = Open();
     private volatile bool _refuse;
+    private Trap? _trap;
+    private int _lost;
     private long _bytesToServer;
     private long _bytesToClient;
     private int _connections;
@@ -46,6 +49,12 @@ public sealed class TcpProxy : IAsyncDisposable
         foreach (var socket in _sockets.Keys)
             Reset(socket);
     }
+
+    // How often a connection was closed by LoseNext.
+    public int Lost => Volatile.Read(ref _lost);
+
+    // Once: closes the connection on which the next bytes with this text go to the server, before they arrive or when the answer to them would.
+    public void LoseNext(string text, Loss loss) => Volatile.Write(ref _trap, new Trap(Encoding.ASCII.GetBytes(text), loss));
 
     // Connections stay open, also new ones, but nothing passes in either direction.
     public void Freeze()
@@ -101,16 +110,22 @@ public sealed class TcpProxy : IAsyncDisposable
             await server.ConnectAsync(_host, _port);
             Interlocked.Increment(ref _connections);
             var watch = _watch?.Invoke();
+            var answerIsLost = false;
             await Task.WhenAll(
                 PumpAsync(client, server, bytes =>
                 {
                     Interlocked.Add(ref _bytesToServer, bytes.Length);
                     watch?.ToServer(bytes);
+                    if (Sprung(bytes.Span) is not { } loss)
+                        return true;
+                    Volatile.Write(ref answerIsLost, true);
+                    return loss == Loss.Answer;
                 }),
                 PumpAsync(server, client, bytes =>
                 {
                     Interlocked.Add(ref _bytesToClient, bytes.Length);
                     watch?.ToClient(bytes);
+                    return !Volatile.Read(ref answerIsLost);
                 }));
             Forget(client).Dispose();
             Forget(server).Dispose();
@@ -122,7 +137,17 @@ public sealed class TcpProxy : IAsyncDisposable
         }
     }
 
-    private async Task PumpAsync(Socket from, Socket to, Action<ReadOnlyMemory<byte>> pass)
+    private Loss? Sprung(ReadOnlySpan<byte> bytes)
+    {
+        var trap = Volatile.Read(ref _trap);
+        if (trap is null || bytes.IndexOf(trap.Text) < 0 || Interlocked.CompareExchange(ref _trap, null, trap) != trap)
+            return null;
+        Interlocked.Increment(ref _lost);
+        return trap.Loss;
+    }
+
+    // What is passed on tells whether the bytes may go on.
+    private async Task PumpAsync(Socket from, Socket to, Func<ReadOnlyMemory<byte>, bool> pass)
     {
         var buffer = new byte[16 * 1024];
         try
@@ -133,7 +158,8 @@ public sealed class TcpProxy : IAsyncDisposable
                 await _flowing.Task;
                 if (received == 0)
                     break;
-                pass(buffer.AsMemory(0, received));
+                if (!pass(buffer.AsMemory(0, received)))
+                    throw new SocketException((int)SocketError.ConnectionReset);
                 for (var sent = 0; sent < received;)
                     sent += await to.SendAsync(buffer.AsMemory(sent, received - sent));
             }
@@ -155,6 +181,17 @@ public sealed class TcpProxy : IAsyncDisposable
     }
 
     private void Reset(Socket socket) => Forget(socket).Close(timeout: 0);
+
+    private sealed record Trap(byte[] Text, Loss Loss);
+}
+
+public enum Loss
+{
+    // The server never sees the bytes.
+    Request,
+
+    // The server has acted on the bytes; the client does not hear of it.
+    Answer,
 }
 
 // Sees one connection's bytes, each direction in its order; the two directions call at the same time.

@@ -48,6 +48,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
     public IReadOnlyCollection<Envelope> Unsaved => [.. _tracked, .. _pending.Snapshot()];
 
+    /// <summary>Whether a transaction of the inbox gate is open.</summary>
+    public bool IsInGate => _gate is not null;
+
     /// <summary>Whether envelopes are saved in a transaction that has not ended.</summary>
     public bool AwaitsCommit => _awaitingCommit.Count > 0;
 
@@ -150,6 +153,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         }
 
         await gate.DisposeAsync().ConfigureAwait(false);
+    }
+
+    /// <summary>After the gate's commit: publishes are welcome again, and nothing is tracked, however the commit was found to have happened.</summary>
+    public void StartAfresh()
+    {
+        _pending.Restart([]);
+        context.ChangeTracker.Clear();
     }
 
     /// <summary>SaveChanges begins: the pending envelopes go with it.</summary>

@@ -1,12 +1,25 @@
 using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Diagnostics;
+using Microsoft.EntityFrameworkCore.Infrastructure;
+using OutboxBus.Consuming;
 using OutboxBus.Diagnostics;
 
 namespace OutboxBus.EntityFrameworkCore.Publishing;
 
 /// <summary>Tells a DbContext's unit of work about saves, commits and rollbacks.</summary>
-internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints faults) : SaveChangesInterceptor, IDbTransactionInterceptor
+internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate gate, FaultPoints faults, TimeProvider time) : SaveChangesInterceptor, IDbTransactionInterceptor
 {
+    public InboxGate Gate => gate;
+
+    public TimeProvider Time => time;
+
+    /// <summary>The interceptor in a context's options; null: the context has no outbox.</summary>
+    public static OutboxInterceptor? Of(DbContext context)
+        => context.GetService<IDbContextOptions>().FindExtension<CoreOptionsExtension>()?.Interceptors?.OfType<OutboxInterceptor>().FirstOrDefault();
+
+    public DbContextUnitOfWork UnitOfWorkOf(DbContext context) => registry.For(context);
+
     public override InterceptionResult<int> SavingChanges(DbContextEventData eventData, InterceptionResult<int> result)
     {
         // Even for a context that has published nothing: an interceptor after this one may.

@@ -67,8 +67,7 @@ internal sealed class DbContextDatabase<TDbContext> : IOutboxDatabase
                 + "Remedy: choose the matching Use... method in AddOutboxBus.");
         }
 
-        var interceptors = context.GetService<IDbContextOptions>().FindExtension<CoreOptionsExtension>()?.Interceptors ?? [];
-        if (!interceptors.OfType<OutboxInterceptor>().Any())
+        if (OutboxInterceptor.Of(context) is null)
         {
             throw new OutboxBusException(
                 $"{Key} runs without the interceptor of OutboxBus, so its SaveChanges would not save messages. "

@@ -32,6 +32,15 @@ public sealed class PostgreSqlDatabase : TestDatabase
         return (bool)(await command.ExecuteScalarAsync())!;
     }
 
+    // Somebody waits for a lock that the backend holds.
+    public async Task<bool> BlocksAsync(int processId)
+    {
+        await using var connection = await OpenAsync();
+        await using var command = connection.CreateCommand();
+        command.CommandText = $"select exists (select from pg_stat_activity where {processId} = any(pg_blocking_pids(pid)))";
+        return (bool)(await command.ExecuteScalarAsync())!;
+    }
+
     public override async Task<IReadOnlyList<string>> CatalogAsync(DbConnection connection) =>
     [
         .. await LinesAsync(connection, """

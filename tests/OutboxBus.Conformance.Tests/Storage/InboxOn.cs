@@ -51,6 +51,17 @@ public abstract class InboxOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
     }
 
     [SkippableFact]
+    public async Task Asking_whether_it_happened_finds_the_record_by_its_whole_key_and_leaves_none()
+    {
+        await using (var connection = await Database.OpenAsync())
+            await RecordAsync(connection, Key);
+
+        (await Store.HasHappenedAsync(Key, waitSeconds: 30, default)).Should().BeTrue();
+        (await Store.HasHappenedAsync(Key with { Generation = 1 }, waitSeconds: 30, default)).Should().BeFalse();
+        (await CountAsync()).Should().Be(1);
+    }
+
+    [SkippableFact]
     public async Task A_record_is_readable_through_the_model_and_bears_the_time_of_the_database()
     {
         var before = await Database.NowAsync();
@@ -193,6 +204,27 @@ public sealed class InboxOnPostgreSql(PostgreSqlDatabase database) : InboxOn<Pos
             await transaction.RollbackAsync();
 
         (await copy).Should().Be(affected);
+    }
+
+    [SkippableTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task The_question_whether_it_happened_waits_for_a_transaction_that_decides_it(bool commit)
+    {
+        await using var deciding = await Database.OpenAsync();
+        await using var transaction = await deciding.BeginTransactionAsync();
+        await RecordAsync(deciding, Key, transaction);
+
+        var question = Store.HasHappenedAsync(Key, waitSeconds: 30, default);
+        await Eventually.BecomesAsync(() => Database.BlocksAsync(((NpgsqlConnection)deciding).ProcessID), "the question waits for the transaction");
+        question.IsCompleted.Should().BeFalse();
+        if (commit)
+            await transaction.CommitAsync();
+        else
+            await transaction.RollbackAsync();
+
+        (await question).Should().Be(commit);
+        (await Store.IsConsumedAsync(Key, default)).Should().Be(commit, "asking leaves no record");
     }
 
     [SkippableFact]
