@@ -107,7 +107,7 @@ internal static class OutboxBusServices
             provider.GetRequiredService<OutboxBusOptions>().Publishing,
             provider.GetRequiredService<OutboxMetrics>(),
             provider.GetRequiredService<ILogger<UnsavedMessageGuard>>()));
-        services.AddScoped<IOutboxContext, OutboxContext>();
+        services.AddScoped<IOutboxContext, ScopedOutboxContext>();
         // Everything that publishes in a scope goes through this one: IPublishEndpoint, ISendEndpointProvider, schedulers, routing slips.
         services.Replace(ServiceDescriptor.Scoped<IScopedBusContextProvider<IBus>, OutboxScopedBusContextProvider>());
     }

@@ -45,6 +45,6 @@ public interface IUnitOfWorkSource
     /// <summary>The unit of work; resolved when first asked for, so that it may itself depend on what asks.</summary>
     IUnitOfWork Current { get; }
 
-    /// <summary>The same, but null when nothing has asked for it in this scope.</summary>
-    IUnitOfWork? CurrentOrNone { get; }
+    /// <summary>Messages not yet written of all units of work that the scope has published into; resolves none.</summary>
+    IReadOnlyCollection<Envelope> Unsaved { get; }
 }

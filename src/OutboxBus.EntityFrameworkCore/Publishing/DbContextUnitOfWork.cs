@@ -26,9 +26,11 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     // Saved inside a transaction that has not ended.
     private readonly List<Envelope> _awaitingCommit = [];
 
-    // Those of them that were saved with acceptAllChangesOnSuccess: false, which means: save again if the transaction comes to nothing.
+    // Saved with acceptAllChangesOnSuccess: false in a transaction that may come to nothing. Like the caller's own rows they stay
+    // in the change tracker as added, to be saved again if it does.
     private readonly List<Envelope> _unaccepted = [];
     private Guid _awaitedTransaction;
+    private Guid _transactionWithFailure;
 
     // Appended before the gate began, by a filter outside it: not the failed handler's to take along.
     private IReadOnlyList<Envelope> _beforeGate = [];
@@ -46,13 +48,23 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     /// <summary>Which use of a pooled context this belongs to.</summary>
     public int Lease { get; } = context.ContextId.Lease;
 
-    public IReadOnlyCollection<Envelope> Unsaved => [.. _tracked, .. _pending.Snapshot()];
+    public IReadOnlyCollection<Envelope> Unsaved
+    {
+        get
+        {
+            lock (_tracked)
+                return [.. _tracked, .. _pending.Snapshot()];
+        }
+    }
 
     /// <summary>Whether a transaction of the inbox gate is open.</summary>
     public bool IsInGate => _gate is not null;
 
     /// <summary>Whether envelopes are saved in a transaction that has not ended.</summary>
     public bool AwaitsCommit => _awaitingCommit.Count > 0;
+
+    /// <summary>Whether an earlier save was not accepted, and may have come to nothing.</summary>
+    public bool HasUnaccepted => _unaccepted.Count > 0;
 
     public void Append(Envelope envelope)
     {
@@ -137,7 +149,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         _record = null;
         _saving = false;
         _pending.Restart(_beforeGate);
-        _tracked.Clear();
+        lock (_tracked)
+            _tracked.Clear();
         _awaitingCommit.Clear();
         _unaccepted.Clear();
         context.ChangeTracker.Clear();
@@ -162,15 +175,33 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         context.ChangeTracker.Clear();
     }
 
+    /// <summary>SaveChanges begins: saves again what an earlier one has saved, unaccepted, and is not there any more.</summary>
+    public void SavingAgain()
+    {
+        foreach (var entry in Unaccepted())
+            SaveAgainUnlessThere(entry, entry.GetDatabaseValues());
+        _unaccepted.Clear();
+    }
+
+    /// <inheritdoc cref="SavingAgain"/>
+    public async Task SavingAgainAsync(CancellationToken cancellationToken)
+    {
+        foreach (var entry in Unaccepted())
+            SaveAgainUnlessThere(entry, await entry.GetDatabaseValuesAsync(cancellationToken).ConfigureAwait(false));
+        _unaccepted.Clear();
+    }
+
     /// <summary>SaveChanges begins: the pending envelopes go with it.</summary>
     public void Saving()
     {
         if (_gate is not null && !_flushing)
             return;
 
-        ForgetEndedTransaction();
+        // A save inside the SavedChanges of another: first things first, or the other's envelopes would take this one's time.
+        NoteSaved();
+        OfferEnded();
         var database = context.Database;
-        var hasTransaction = database.CurrentTransaction is not null || database.GetEnlistedTransaction() is not null || Transaction.Current is not null;
+        var hasTransaction = database.CurrentTransaction is not null || AmbientTransaction() is not null;
         // Only then can nothing but EF Core itself decide about the commit: a raw BEGIN needs an open connection.
         _commitIsEvident = !hasTransaction && database.GetDbConnection().State == ConnectionState.Closed;
         _atomicityIsOff = !hasTransaction && database.AutoTransactionBehavior == AutoTransactionBehavior.Never;
@@ -184,79 +215,119 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         }
     }
 
-    /// <summary>SaveChanges has ended, one way or the other.</summary>
-    public void SaveEnded() => _saving = false;
+    /// <summary>SaveChanges has failed, or something has after its rows were written.</summary>
+    public void SaveFailed() => Saved(0);
 
     /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes or the inbox record.</summary>
     public int Saved(int rows)
     {
+        _saving = false;
         if (_gate is not null && !_flushing)
             return 0;
 
-        _saving = false;
         _rowsWritten |= rows > 0;
-        var records = DetachRecord();
-        // What the application has removed from the change tracker, or published too late for this save, was not saved and stays known as such.
-        var saved = _tracked.Where(WasInserted).ToList();
-        if (saved.Count == 0)
-            return records;
-
-        _tracked.RemoveAll(saved.Contains);
-        var unaccepted = saved.Where(envelope => context.Entry(envelope).State == EntityState.Added).ToList();
-        foreach (var envelope in saved)
-            Detach(context.Entry(envelope));
-
-        if (context.Database.CurrentTransaction is { } transaction)
-        {
-            _awaitedTransaction = transaction.TransactionId;
-            _awaitingCommit.AddRange(saved);
-            _unaccepted.AddRange(unaccepted);
-        }
-        else if (Transaction.Current is { } ambient)
-        {
-            var savedFrom = _savedFrom;
-            ambient.TransactionCompleted += (_, _) => handOff.Offer(saved, CommitCertainty.Unverified, savedFrom);
-        }
-        else
-        {
-            handOff.Offer(saved, _commitIsEvident ? CommitCertainty.Proven : CommitCertainty.Unverified, _savedFrom);
-        }
-
-        return saved.Count + records;
+        return DetachRecord() + NoteSaved();
     }
 
-    /// <summary>The context's transaction has committed.</summary>
-    public void Committed()
+    /// <summary>A command has failed or was cancelled. PostgreSQL then aborts the transaction it ran in.</summary>
+    public void CommandFailed() => _transactionWithFailure = context.Database.CurrentTransaction?.TransactionId ?? Guid.Empty;
+
+    /// <summary>Whether the transaction has messages, and a failure that may have aborted it: its COMMIT could be a silent ROLLBACK.</summary>
+    public bool MayBeAborted(Guid transaction) => _gate is null && _transactionWithFailure == transaction && _awaitedTransaction == transaction && AwaitsCommit;
+
+    /// <summary>One of the context's transactions has committed.</summary>
+    public void Committed(Guid transaction)
     {
-        if (_awaitingCommit.Count == 0)
+        if (!AwaitsCommit || transaction != _awaitedTransaction)
             return;
-        var committed = _awaitingCommit.ToList();
-        _awaitingCommit.Clear();
+        foreach (var entry in Unaccepted())
+            entry.State = EntityState.Detached;
         _unaccepted.Clear();
         // The gate's envelopes are written by its last flush: nothing can have rolled them back since.
-        handOff.Offer(committed, _gate is not null ? CommitCertainty.Proven : CommitCertainty.Unverified, _savedFrom);
+        OfferAwaiting(_gate is not null ? CommitCertainty.Proven : CommitCertainty.Unverified);
     }
 
-    /// <summary>The context's transaction has rolled back: its envelopes never existed. Unaccepted ones are saved again, as the caller's own rows are.</summary>
-    public void RolledBack()
+    /// <summary>One of the context's transactions has rolled back: its envelopes never existed.</summary>
+    public void RolledBack(Guid transaction)
     {
-        _awaitingCommit.Clear();
-        foreach (var envelope in _unaccepted)
-        {
-            // The next insert gives it a key, a time and, unless it has a due time or waits for others, a lease anew.
-            if (envelope.DueAt is null && envelope.VisibleAt > envelope.CreatedAt)
-                envelope.VisibleAt = default;
-            envelope.Id = 0;
-            envelope.CreatedAt = default;
-            _pending.Add(envelope);
-        }
-
-        _unaccepted.Clear();
+        if (transaction == _awaitedTransaction)
+            _awaitingCommit.Clear();
     }
+
+    /// <summary>Whether something may still become of what was published here.</summary>
+    public bool IsUnfinished => AwaitsCommit || Unsaved.Count > 0;
+
+    /// <summary>The scope ends. Its transaction most likely has too, even if others ended it: delivery looks for the envelopes.</summary>
+    public void ScopeEnds() => handOff.Offer([.. _awaitingCommit], CommitCertainty.Unverified, _savedFrom);
 
     /// <summary>Whether the database has answered for a row.</summary>
     private bool WasInserted(Envelope envelope)
         => context.Entry(envelope) is { State: not EntityState.Detached } entry && entry.Property(row => row.CreatedAt).CurrentValue != default;
+
+    /// <summary>Hands off what the database has answered for, or keeps it until its transaction has ended; returns how many that were.</summary>
+    private int NoteSaved()
+    {
+        // What the application has removed from the change tracker, or published too late for this save, was not saved and stays known as such.
+        var inserted = _tracked.FindAll(WasInserted);
+        if (inserted.Count == 0)
+            return 0;
+
+        lock (_tracked)
+            _tracked.RemoveAll(inserted.Contains);
+        var saved = inserted.ConvertAll(TakeSaved);
+        var savedFrom = _savedFrom;
+        if (context.Database.CurrentTransaction is { } transaction)
+        {
+            _awaitedTransaction = transaction.TransactionId;
+            _awaitingCommit.AddRange(saved);
+        }
+        else if (AmbientTransaction() is { } ambient)
+        {
+            ambient.TransactionCompleted += (_, _) => handOff.Offer(saved, CommitCertainty.Unverified, savedFrom);
+        }
+        else
+        {
+            handOff.Offer(saved, _commitIsEvident ? CommitCertainty.Proven : CommitCertainty.Unverified, savedFrom);
+        }
+
+        return saved.Count;
+    }
+
+    /// <summary>Takes a saved envelope out of the change tracker, unless its changes are unaccepted and its transaction may come to nothing.</summary>
+    private Envelope TakeSaved(Envelope envelope)
+    {
+        var entry = context.Entry(envelope);
+        if (entry.State != EntityState.Added)
+        {
+            entry.State = EntityState.Detached;
+            return envelope;
+        }
+
+        // Until its changes are accepted, what the database returned stands in the tracker and not in the object.
+        var saved = (Envelope)entry.CurrentValues.ToObject();
+        if (_commitIsEvident)
+            entry.State = EntityState.Detached;
+        else
+            _unaccepted.Add(envelope);
+        return saved;
+    }
+
+    /// <summary>Those still in the change tracker: the caller may have cleared it.</summary>
+    private IEnumerable<EntityEntry<Envelope>> Unaccepted() => _unaccepted.Select(context.Entry).Where(entry => entry.State != EntityState.Detached);
+
+    /// <summary>The caller has saved with unaccepted changes before, and saves again.</summary>
+    private void SaveAgainUnlessThere(EntityEntry<Envelope> entry, PropertyValues? stored)
+    {
+        // Accepted by now: the caller knows that it was committed.
+        var accepted = entry.State != EntityState.Added;
+        var envelope = entry.Entity;
+        entry.State = EntityState.Detached;
+        if (accepted || stored?.GetValue<Guid>(nameof(Envelope.MessageId)) == envelope.MessageId)
+            return;
+
+        // The insert gives it a key, a time and, unless it has a due time or waits for others, a lease anew.
+        _pending.Add(envelope);
+    }
 
     private int DetachRecord()
     {
@@ -283,24 +354,20 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         }
     }
 
-    /// <summary>A transaction disposed without commit raises no event; notice it when the next save begins.</summary>
-    private void ForgetEndedTransaction()
+    /// <summary>The end of a transaction that was disposed without commit, or ended by others, raises no event; notice it when the next save begins.</summary>
+    private void OfferEnded()
     {
-        if (_awaitingCommit.Count > 0 && context.Database.CurrentTransaction?.TransactionId != _awaitedTransaction)
-            RolledBack();
+        if (AwaitsCommit && context.Database.CurrentTransaction?.TransactionId != _awaitedTransaction)
+            OfferAwaiting(CommitCertainty.Unverified);
     }
 
-    /// <summary>Takes a saved envelope out of the tracker at once, or a second save of unaccepted changes would insert it again.</summary>
-    private static void Detach(EntityEntry<Envelope> entry)
+    private void OfferAwaiting(CommitCertainty certainty)
     {
-        // Until its changes are accepted, what the database returned stands in the tracker and not in the object.
-        var (id, visibleAt, createdAt) = (
-            entry.Property(envelope => envelope.Id).CurrentValue,
-            entry.Property(envelope => envelope.VisibleAt).CurrentValue,
-            entry.Property(envelope => envelope.CreatedAt).CurrentValue);
-        entry.State = EntityState.Detached;
-        (entry.Entity.Id, entry.Entity.VisibleAt, entry.Entity.CreatedAt) = (id, visibleAt, createdAt);
+        handOff.Offer([.. _awaitingCommit], certainty, _savedFrom);
+        _awaitingCommit.Clear();
     }
+
+    private Transaction? AmbientTransaction() => context.Database.GetEnlistedTransaction() ?? Transaction.Current;
 
     private static async Task<object?> RunAsync(Func<Task> operation)
     {

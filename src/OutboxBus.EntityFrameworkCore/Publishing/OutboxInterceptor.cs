@@ -8,8 +8,11 @@ using OutboxBus.Diagnostics;
 namespace OutboxBus.EntityFrameworkCore.Publishing;
 
 /// <summary>Tells a DbContext's unit of work about saves, commits and rollbacks.</summary>
-internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate gate, FaultPoints faults, TimeProvider time) : SaveChangesInterceptor, IDbTransactionInterceptor
+internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate gate, FaultPoints faults, TimeProvider time) : SaveChangesInterceptor, IDbTransactionInterceptor, IDbCommandInterceptor
 {
+    // in_failed_sql_transaction, in the standard's and PostgreSQL's words.
+    private const string TransactionIsAborted = "25P02";
+
     public InboxGate Gate => gate;
 
     public TimeProvider Time => time;
@@ -24,12 +27,28 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         // Even for a context that has published nothing: an interceptor after this one may.
         if (eventData.Context is { } context)
-            registry.For(context).Saving();
+        {
+            var unit = registry.For(context);
+            if (unit.HasUnaccepted)
+                unit.SavingAgain();
+            unit.Saving();
+        }
+
         return result;
     }
 
-    public override ValueTask<InterceptionResult<int>> SavingChangesAsync(DbContextEventData eventData, InterceptionResult<int> result, CancellationToken cancellationToken = default)
-        => new(SavingChanges(eventData, result));
+    public override async ValueTask<InterceptionResult<int>> SavingChangesAsync(DbContextEventData eventData, InterceptionResult<int> result, CancellationToken cancellationToken = default)
+    {
+        if (eventData.Context is { } context)
+        {
+            var unit = registry.For(context);
+            if (unit.HasUnaccepted)
+                await unit.SavingAgainAsync(cancellationToken).ConfigureAwait(false);
+            unit.Saving();
+        }
+
+        return result;
+    }
 
     public override int SavedChanges(SaveChangesCompletedEventData eventData, int result)
     {
@@ -50,7 +69,7 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         return result - unit.Saved(result);
     }
 
-    public override void SaveChangesFailed(DbContextErrorEventData eventData) => registry.Find(eventData.Context)?.SaveEnded();
+    public override void SaveChangesFailed(DbContextErrorEventData eventData) => registry.Find(eventData.Context)?.SaveFailed();
 
     public override Task SaveChangesFailedAsync(DbContextErrorEventData eventData, CancellationToken cancellationToken = default)
     {
@@ -58,7 +77,7 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         return Task.CompletedTask;
     }
 
-    public override void SaveChangesCanceled(DbContextEventData eventData) => registry.Find(eventData.Context)?.SaveEnded();
+    public override void SaveChangesCanceled(DbContextEventData eventData) => registry.Find(eventData.Context)?.SaveFailed();
 
     public override Task SaveChangesCanceledAsync(DbContextEventData eventData, CancellationToken cancellationToken = default)
     {
@@ -68,15 +87,44 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
 
     public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)
     {
-        if (registry.Find(eventData.Context) is not null)
-            faults.Reach(FaultPoint.BeforeCommit);
+        if (registry.Find(eventData.Context) is not { } unit)
+            return result;
+        if (unit.MayBeAborted(eventData.TransactionId))
+        {
+            using var probe = ProbeOf(transaction);
+            try
+            {
+                probe.ExecuteNonQuery();
+            }
+            catch (DbException exception) when (exception.SqlState == TransactionIsAborted)
+            {
+                throw Aborted(eventData.Context!, exception);
+            }
+        }
+
+        faults.Reach(FaultPoint.BeforeCommit);
         return result;
     }
 
     public async ValueTask<InterceptionResult> TransactionCommittingAsync(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result, CancellationToken cancellationToken = default)
     {
-        if (registry.Find(eventData.Context) is not null)
-            await faults.ReachAsync(FaultPoint.BeforeCommit, null).ConfigureAwait(false);
+        if (registry.Find(eventData.Context) is not { } unit)
+            return result;
+        if (unit.MayBeAborted(eventData.TransactionId))
+        {
+            var probe = ProbeOf(transaction);
+            await using var disposal = probe.ConfigureAwait(false);
+            try
+            {
+                await probe.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch (DbException exception) when (exception.SqlState == TransactionIsAborted)
+            {
+                throw Aborted(eventData.Context!, exception);
+            }
+        }
+
+        await faults.ReachAsync(FaultPoint.BeforeCommit, null).ConfigureAwait(false);
         return result;
     }
 
@@ -87,7 +135,7 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         // A transaction of SaveChanges itself is followed by SavedChanges, which reaches the point.
         if (unit.AwaitsCommit)
             faults.Reach(FaultPoint.AfterCommit);
-        unit.Committed();
+        unit.Committed(eventData.TransactionId);
     }
 
     public async Task TransactionCommittedAsync(DbTransaction transaction, TransactionEndEventData eventData, CancellationToken cancellationToken = default)
@@ -96,14 +144,43 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
             return;
         if (unit.AwaitsCommit)
             await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
-        unit.Committed();
+        unit.Committed(eventData.TransactionId);
     }
 
-    public void TransactionRolledBack(DbTransaction transaction, TransactionEndEventData eventData) => registry.Find(eventData.Context)?.RolledBack();
+    public void TransactionRolledBack(DbTransaction transaction, TransactionEndEventData eventData) => registry.Find(eventData.Context)?.RolledBack(eventData.TransactionId);
 
     public Task TransactionRolledBackAsync(DbTransaction transaction, TransactionEndEventData eventData, CancellationToken cancellationToken = default)
     {
         TransactionRolledBack(transaction, eventData);
         return Task.CompletedTask;
     }
+
+    public void CommandFailed(DbCommand command, CommandErrorEventData eventData) => registry.Find(eventData.Context)?.CommandFailed();
+
+    public Task CommandFailedAsync(DbCommand command, CommandErrorEventData eventData, CancellationToken cancellationToken = default)
+    {
+        CommandFailed(command, eventData);
+        return Task.CompletedTask;
+    }
+
+    public void CommandCanceled(DbCommand command, CommandEndEventData eventData) => registry.Find(eventData.Context)?.CommandFailed();
+
+    public Task CommandCanceledAsync(DbCommand command, CommandEndEventData eventData, CancellationToken cancellationToken = default)
+    {
+        CommandCanceled(command, eventData);
+        return Task.CompletedTask;
+    }
+
+    private static DbCommand ProbeOf(DbTransaction transaction)
+    {
+        var probe = transaction.Connection!.CreateCommand();
+        probe.Transaction = transaction;
+        probe.CommandText = "select 1";
+        return probe;
+    }
+
+    private static OutboxBusException Aborted(DbContext context, DbException exception) => new(
+        $"The transaction of {context.GetType().Name} cannot be committed: an earlier statement in it failed, the database has aborted it, and would answer the commit with a silent rollback. "
+        + "Nothing of it is stored, its messages included. Remedy: let the failure of a statement end the transaction, or put the statement between a savepoint and a rollback to it.",
+        exception);
 }

@@ -1,10 +1,15 @@
 using MassTransit;
+using MassTransit.DependencyInjection;
+using OutboxBus.Publishing;
 
 namespace OutboxBus.MassTransit.Publishing;
 
 /// <summary>The user's way in: plain publishes and sends on the scope's captured endpoints.</summary>
-internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints) : IOutboxContext
+internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints) : IOutboxContext, IUnitOfWorkAccess
 {
+    /// <inheritdoc/>
+    public virtual IUnitOfWorkSource? Source => null;
+
     public Task Publish<T>(T message, PublishOptions? options = null, CancellationToken cancellationToken = default)
         where T : class
     {
@@ -59,6 +64,13 @@ internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProv
             throw Destination.Invalid(destination, exception);
         }
     }
+}
+
+/// <summary>That of a service scope, which may also be the scope in which a message is handled.</summary>
+internal sealed class ScopedOutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints, IUnitOfWorkSource source, IScopedConsumeContextProvider consuming)
+    : OutboxContext(publishEndpoint, sendEndpoints)
+{
+    public override IUnitOfWorkSource? Source => consuming.HasContext ? null : source;
 }
 
 /// <summary>Turns what a user writes as a destination into an address.</summary>

@@ -11,7 +11,7 @@ internal sealed class UnsavedMessageGuard(IUnitOfWorkSource source, PublishingOp
 {
     public void Dispose()
     {
-        var unsaved = source.CurrentOrNone?.Unsaved ?? [];
+        var unsaved = source.Unsaved;
         if (unsaved.Count == 0)
             return;
 

@@ -78,6 +78,6 @@ public sealed class UnsavedMessageGuardTests : IDisposable
     {
         public IUnitOfWork Current => unit ?? throw new InvalidOperationException("The guard must not be what resolves the unit of work.");
 
-        public IUnitOfWork? CurrentOrNone => unit;
+        public IReadOnlyCollection<Envelope> Unsaved => unit?.Unsaved ?? [];
     }
 }
