@@ -34,7 +34,8 @@ internal sealed class EnvelopeCapture(IServiceProvider services, bool isPublish)
             MessageId = context.MessageId ?? throw new OutboxBusException($"The bus gave a message of type {typeof(T)} no id."),
             Destination = isPublish ? null : context.DestinationAddress?.ToString(),
             MessageType = MessageUrn.ForTypeString<T>(),
-            ContentType = context.Serializer.ContentType.ToString(),
+            // The serializer's, unless the publisher has set another.
+            ContentType = (context.ContentType ?? context.Serializer.ContentType).ToString(),
             Headers = StoredHeaders.ToJson(context.Headers.GetAll()),
             Properties = StoredProperties.Of(context).ToJson(),
             Body = body,

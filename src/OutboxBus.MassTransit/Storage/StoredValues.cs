@@ -76,6 +76,8 @@ internal static class StoredValues
         TimeSpan time => ("timespan", time.ToString("c", CultureInfo.InvariantCulture)),
         Uri address => ("uri", address.ToString()),
         byte[] bytes => ("bytes", Convert.ToBase64String(bytes)),
+        // RabbitMQ's CC and BCC: copies of the message go where they say.
+        IEnumerable<string> texts => ("strings", JsonSerializer.Serialize(texts)),
         JsonElement json => ("json", json.GetRawText()),
         // Brokers carry no objects in headers; the body, written already, has them in full.
         _ => ("json", JsonSerializer.Serialize(value, value.GetType())),
@@ -124,6 +126,7 @@ internal static class StoredValues
         "timespan" => TimeSpan.ParseExact(text, "c", CultureInfo.InvariantCulture),
         "uri" => new Uri(text, UriKind.RelativeOrAbsolute),
         "bytes" => Convert.FromBase64String(text),
+        "strings" => JsonSerializer.Deserialize<string[]>(text)!,
         "json" => JsonDocument.Parse(text).RootElement,
         _ => throw new FormatException("The type is not of the closed list."),
     };

@@ -24,6 +24,9 @@ public sealed class Stack : IAsyncDisposable
     /// <summary>The RabbitMQ virtual host; null: the in-memory transport.</summary>
     public Uri? Broker { get; }
 
+    /// <summary>Further settings of the RabbitMQ transport, such as a serializer.</summary>
+    public Action<IRabbitMqBusFactoryConfigurator>? ConfigureRabbitMq { get; set; }
+
     public static async Task<Stack> PostgreSqlAndRabbitMqAsync()
         => new(await Servers.PostgresDatabaseAsync("end"), null, await Servers.RabbitMqVirtualHostAsync("end"));
 
@@ -59,7 +62,7 @@ public sealed class Stack : IAsyncDisposable
         if (Broker is null)
             bus.UseInMemory();
         else
-            bus.UseRabbitMq(Broker.AbsoluteUri);
+            bus.UseRabbitMq(Broker.AbsoluteUri, ConfigureRabbitMq);
     }
 
     public void UseTransport(IBusRegistrationConfigurator bus)
@@ -73,6 +76,7 @@ public sealed class Stack : IAsyncDisposable
         bus.UsingRabbitMq((context, transport) =>
         {
             transport.Host(Broker);
+            ConfigureRabbitMq?.Invoke(transport);
             transport.ConfigureEndpoints(context);
         });
     }

@@ -32,7 +32,8 @@ public sealed class StoredHeadersTests
         Gen.Select(Gen.DateTime, Among(DateTimeKind.Utc, DateTimeKind.Unspecified), (time, kind) => (object)DateTime.SpecifyKind(time, kind)),
         Gen.DateTimeOffset.Select(value => (object)value),
         Gen.TimeSpan.Select(value => (object)value),
-        Gen.Byte.Array[0, 100].Select(value => (object)value));
+        Gen.Byte.Array[0, 100].Select(value => (object)value),
+        Text.Array[0, 3].Select(value => (object)value));
 
     private static readonly Gen<Dictionary<string, object>> Headers = Gen.Dictionary(Text, Value)[0, 8];
 
@@ -163,6 +164,7 @@ public sealed class StoredHeadersTests
     private static bool Same(object expected, object actual) => (expected, actual) switch
     {
         (byte[] left, byte[] right) => left.SequenceEqual(right),
+        (string[] left, string[] right) => left.SequenceEqual(right),
         (DateTime left, DateTime right) => left == right && left.Kind == right.Kind,
         (DateTimeOffset left, DateTimeOffset right) => left.EqualsExact(right),
         (decimal left, decimal right) => decimal.GetBits(left).SequenceEqual(decimal.GetBits(right)),
