@@ -27,9 +27,11 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
     public async Task<SendOutcome> SendAsync(Envelope envelope, CancellationToken cancellationToken)
     {
         EnvelopePipe pipe;
+        Uri? destination;
         try
         {
             pipe = new EnvelopePipe(envelope, time);
+            destination = envelope.Destination is null ? null : new Uri(envelope.Destination);
         }
         catch (Exception exception) when (exception is JsonException or FormatException or ArgumentException or OverflowException or KeyNotFoundException or InvalidOperationException)
         {
@@ -41,8 +43,8 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
         Activity.Current = null;
         try
         {
-            var found = envelope.Destination is { } destination
-                ? bus.GetSendEndpoint(new Uri(destination))
+            var found = destination is not null
+                ? bus.GetSendEndpoint(destination)
                 : types.FindPublishEndpoint(envelope.MessageType, bus);
             if (found is null)
                 return SendOutcome.UnknownType(new OutboxBusException($"The message type {envelope.MessageType} is not known to this process."));

@@ -49,7 +49,7 @@ internal static class DeliveryPolicy
                 return Verdict.Bury(new Burial(envelope, DeadLetterReason.Corrupt, envelope.Attempts, Describe(outcome.Error)));
 
             case SendOutcomeKind.UnknownType:
-                return Verdict.Reschedule(new Rescheduling(envelope, WaitForKnowledge(envelope, now, options, random), envelope.Attempts, 0, Describe(outcome.Error)));
+                return Verdict.Reschedule(new Rescheduling(envelope, WaitForKnowledge(envelope, now, options, random), envelope.Attempts, 0, Describe(outcome.Error))) with { ForOthers = true };
 
             case SendOutcomeKind.TransportFailed when !charged:
                 return Verdict.Reschedule(new Rescheduling(envelope, outagePause, envelope.Attempts, 0, Describe(outcome.Error)));
@@ -122,6 +122,9 @@ internal enum Treatment
 /// <summary>What is written to the database about one envelope: exactly one of the three is set.</summary>
 internal readonly record struct Verdict(Envelope? Completed, Rescheduling? Rescheduled, Burial? Buried)
 {
+    /// <summary>The row waits for another process: this one must not be the first to claim it when it is due.</summary>
+    public bool ForOthers { get; init; }
+
     public Envelope Envelope => Completed ?? Rescheduled?.Envelope ?? Buried!.Envelope;
 
     public static Verdict Complete(Envelope envelope) => new(envelope, null, null);

@@ -97,7 +97,7 @@ internal sealed class EnvelopeSends(
     {
         try
         {
-            await store.MarkSentAloneAsync(leased.Envelope, abortSending);
+            await store.MarkSentAloneAsync(leased.Envelope, abortSending).WaitAsync(abortSending);
         }
         catch (Exception exception)
         {

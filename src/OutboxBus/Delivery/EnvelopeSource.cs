@@ -64,7 +64,7 @@ internal sealed class EnvelopeSource(
     {
         try
         {
-            var committed = (await store.VerifyAsync([.. unverified.Select(leased => leased.Envelope)], abortSending)).ToHashSet();
+            var committed = (await store.VerifyAsync([.. unverified.Select(leased => leased.Envelope)], abortSending).WaitAsync(abortSending)).ToHashSet();
             outage.Answered();
             return unverified.Where(leased => committed.Contains(leased.Envelope));
         }
@@ -85,7 +85,8 @@ internal sealed class EnvelopeSource(
         pacing.Claiming();
         try
         {
-            claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming, unreadable);
+            // A driver may be deaf to its token while the network hangs; the stop waits for nobody.
+            claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming, unreadable).WaitAsync(stopClaiming);
         }
         catch (Exception) when (stopClaiming.IsCancellationRequested)
         {

@@ -142,14 +142,15 @@ internal sealed class Settlement(
         foreach (var burial in batch.Buried)
             held.Remove(burial.Envelope);
 
-        await store.SettleAsync(batch, cancellationToken);
+        // A driver may be deaf to its token while the network hangs; the stop waits for nobody.
+        await store.SettleAsync(batch, cancellationToken).WaitAsync(cancellationToken);
 
         metrics.Settled(batch);
         foreach (var envelope in batch.Completed)
             held.Completed(envelope);
-        foreach (var rescheduling in batch.Rescheduled)
-            pacing.Expect(rescheduling.Delay);
-        if (batch.Rescheduled.Count > 0)
+        foreach (var delay in batch.Awaited)
+            pacing.Expect(delay);
+        if (batch.Awaited.Count > 0)
             wakeUp.Set();
     }
 
@@ -179,6 +180,9 @@ internal sealed class Settlement(
 /// <summary>Verdicts sorted by what is to be done.</summary>
 internal sealed record SettlementBatch(IReadOnlyList<Envelope> Completed, IReadOnlyList<Rescheduling> Rescheduled, IReadOnlyList<Burial> Buried)
 {
+    /// <summary>After how long this process wants to see rows again.</summary>
+    public IReadOnlyList<TimeSpan> Awaited { get; private init; } = [];
+
     public static SettlementBatch From(IReadOnlyList<Verdict> verdicts)
     {
         // In the order of ids, so that instances never wait for each other's rows in a circle.
@@ -186,6 +190,9 @@ internal sealed record SettlementBatch(IReadOnlyList<Envelope> Completed, IReadO
         return new SettlementBatch(
             [.. ordered.Where(verdict => verdict.Completed is not null).Select(verdict => verdict.Completed!)],
             [.. ordered.Where(verdict => verdict.Rescheduled is not null).Select(verdict => verdict.Rescheduled!)],
-            [.. ordered.Where(verdict => verdict.Buried is not null).Select(verdict => verdict.Buried!)]);
+            [.. ordered.Where(verdict => verdict.Buried is not null).Select(verdict => verdict.Buried!)])
+        {
+            Awaited = [.. ordered.Where(verdict => verdict is { Rescheduled: not null, ForOthers: false }).Select(verdict => verdict.Rescheduled!.Delay)],
+        };
     }
 }

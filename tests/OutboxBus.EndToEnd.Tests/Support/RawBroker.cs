@@ -25,6 +25,20 @@ internal sealed class RawBroker : IAsyncDisposable
         await channel.QueueBindAsync(queue, exchange, "");
     }
 
+    /// <summary>A queue that MassTransit cannot declare as its own.</summary>
+    public async Task DeclareWithLimitAsync(string queue)
+    {
+        await using var channel = await _connection.CreateChannelAsync();
+        await channel.QueueDeclareAsync(queue, durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?> { ["x-max-length"] = 7 });
+    }
+
+    /// <summary>An exchange that MassTransit cannot declare as its own.</summary>
+    public async Task DeclareDirectAsync(string exchange)
+    {
+        await using var channel = await _connection.CreateChannelAsync();
+        await channel.ExchangeDeclareAsync(exchange, ExchangeType.Direct, durable: true);
+    }
+
     public static string ExchangeOf(Type messageType) => $"{messageType.Namespace}:{messageType.Name}";
 
     /// <summary>How many messages wait in a queue; null: there is no such queue.</summary>

@@ -94,6 +94,26 @@ public sealed class Stack : IAsyncDisposable
         return await read(db);
     }
 
+    /// <summary>Runs a statement as an administrator might, past the model.</summary>
+    public async Task ExecuteAsync(string sql)
+    {
+        await using var db = Open();
+        await db.Database.OpenConnectionAsync();
+        await using var command = db.Database.GetDbConnection().CreateCommand();
+        command.CommandText = sql;
+        await command.ExecuteNonQueryAsync();
+    }
+
+    /// <summary>Counts rows that the model may not be able to read.</summary>
+    public async Task<long> CountAsync(string table)
+    {
+        await using var db = Open();
+        await db.Database.OpenConnectionAsync();
+        await using var command = db.Database.GetDbConnection().CreateCommand();
+        command.CommandText = $"select count(*) from {table}";
+        return (long)(await command.ExecuteScalarAsync())!;
+    }
+
     public Task<int> EffectsAsync() => ReadAsync(db => db.Effects.CountAsync());
 
     public Task DrainedAsync() => Eventually.BecomesAsync(() => ReadAsync(db => db.Outbox.CountAsync()), count => count == 0, "the outbox is empty");

@@ -16,6 +16,7 @@ public sealed class BusEnvelopeSenderTests
         { "id", envelope => envelope.Properties = """{"requestId":"x"}""" },
         { "address", envelope => envelope.Properties = """{"sourceAddress":null}""" },
         { "content type", envelope => envelope.ContentType = "no content type" },
+        { "destination", envelope => envelope.Destination = "no address" },
         { "empty content type", envelope => envelope.ContentType = "" },
     };
 
