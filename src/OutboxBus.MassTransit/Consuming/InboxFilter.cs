@@ -39,7 +39,7 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
         {
             var gate = scope.GetService<InboxGate>();
             var unit = scope.GetService<IUnitOfWorkSource>().Current;
-            var key = new InboxKey(MessageIdOf(context), _consumer ??= NameOf(context));
+            var key = inbox.Key = KeyOf(context);
             await unit.WithoutRetriesAsync(async () =>
                 outcome = await gate.ConsumeOnceAsync(unit, key, () => HandleAsync(inbox, next), context.CancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
         }
@@ -63,6 +63,12 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
         await next.Send(inbox).ConfigureAwait(false);
         // Publishes the handler did not await belong to its transaction too.
         await inbox.ConsumeCompleted.ConfigureAwait(false);
+    }
+
+    private InboxKey KeyOf(ConsumeContext<TMessage> context)
+    {
+        _consumer ??= NameOf(context);
+        return new InboxKey(MessageIdOf(context), _consumer, Generation.Of(context, _consumer));
     }
 
     private static Guid MessageIdOf(ConsumeContext<TMessage> context)
