@@ -148,6 +148,7 @@ internal static class OutboxBusServices
             provider.GetRequiredService<FaultPoints>(),
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<InboxGate>>()));
+        bus.AddSingleton<IInbox, Inbox>();
         bus.AddSingleton<IHostedService>(provider => new InboxPurge(
             provider.GetRequiredService<IOutboxDatabase>(),
             provider.GetRequiredService<DatabaseOutage>(),

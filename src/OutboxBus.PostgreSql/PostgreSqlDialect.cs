@@ -163,6 +163,15 @@ public sealed class PostgreSqlDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void ForgetConsumed(DbCommand command, Guid messageId, string? consumer)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        command.CommandText = $"delete from {_inbox} where message_id = @message_id and consumer = coalesce(@consumer, consumer)";
+        Add(command, "message_id", messageId);
+        command.Parameters.Add(new NpgsqlParameter("consumer", NpgsqlTypes.NpgsqlDbType.Text) { Value = (object?)consumer ?? DBNull.Value });
+    }
+
+    /// <inheritdoc />
     public override void PurgeInbox(DbCommand command, TimeSpan retention, int limit)
     {
         ArgumentNullException.ThrowIfNull(command);

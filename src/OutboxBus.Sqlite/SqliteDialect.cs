@@ -176,6 +176,15 @@ public sealed class SqliteDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void ForgetConsumed(DbCommand command, Guid messageId, string? consumer)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        command.CommandText = $"delete from {_inbox} where message_id = @message_id and consumer = coalesce(@consumer, consumer)";
+        Add(command, "message_id", Text(messageId));
+        Add(command, "consumer", (object?)consumer ?? DBNull.Value);
+    }
+
+    /// <inheritdoc />
     public override void PurgeInbox(DbCommand command, TimeSpan retention, int limit)
     {
         ArgumentNullException.ThrowIfNull(command);

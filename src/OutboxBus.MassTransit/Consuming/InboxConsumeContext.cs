@@ -1,9 +1,11 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
 using MassTransit;
 using MassTransit.Context;
 using MassTransit.Middleware;
 using MassTransit.Middleware.Outbox;
 using OutboxBus.MassTransit.Publishing;
+using OutboxBus.Storage;
 
 namespace OutboxBus.MassTransit.Consuming;
 
@@ -17,16 +19,21 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
     private readonly ConcurrentQueue<Func<Task>> _consumed = new();
     private readonly ConcurrentQueue<Func<Task>> _faulted = new();
     private readonly EnvelopeCapture _sends;
+    private readonly DelayedMessageRedeliveryContext<TMessage> _redelivery;
 
     public InboxConsumeContext(ConsumeContext<TMessage> context, OutboxConsumeOptions options, IServiceProvider services)
         : base(context, options, services)
     {
         _sends = new EnvelopeCapture(services, isPublish: false);
         // One capture each, as a send context does not say whether it is a publish.
-        var receive = new CapturingReceiveContext(context.ReceiveContext, new EnvelopeCapture(services, isPublish: true), _sends);
+        var receive = new CapturingReceiveContext(context.ReceiveContext, new EnvelopeCapture(services, isPublish: true), this);
         ReceiveContext = receive;
         PublishEndpointProvider = receive.PublishEndpointProvider;
+        _redelivery = new DelayedMessageRedeliveryContext<TMessage>(this, RedeliveryOptions.ReplaceMessageId);
     }
+
+    /// <summary>What is being consumed; set before the handler runs.</summary>
+    public InboxKey Key { get; set; }
 
     // MassTransit's own inbox protocol, which is not used here.
     public override bool ContinueProcessing { get; set; }
@@ -39,7 +46,21 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
 
     public override long? LastSequenceNumber => null;
 
-    public override Task AddSend<T>(SendContext<T> context) => _sends.AddSend(context);
+    public override Task AddSend<T>(SendContext<T> context)
+    {
+        Generation.Stamp(context, Key, ReceiveContext.InputAddress);
+        return _sends.AddSend(context);
+    }
+
+    /// <summary>A redelivery by the handler is a message of its transaction, held in the database for its delay; one after a failure is not, and finds the endpoint's own.</summary>
+    public override bool TryGetPayload<T>([NotNullWhen(true)] out T? payload)
+        where T : class
+    {
+        if (typeof(T) != typeof(MessageRedeliveryContext))
+            return base.TryGetPayload<T>(out payload!);
+        payload = (T)(object)_redelivery;
+        return true;
+    }
 
     public override Task NotifyConsumed<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType)
     {

@@ -40,7 +40,7 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
         {
             var gate = scope.GetService<InboxGate>();
             var unit = scope.GetService<IUnitOfWorkSource>().Current;
-            var key = new InboxKey(MessageIdOf(context), _consumer ??= NameOf(context));
+            var key = inbox.Key = KeyOf(context);
             await unit.WithoutRetriesAsync(async () =>
                 outcome = await gate.ConsumeOnceAsync(unit, key, () => HandleAsync(inbox, next, scope.GetService<BypassGuard>()), context.CancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
         }
@@ -65,6 +65,12 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
         await next.Send(inbox).ConfigureAwait(false);
         // Publishes the handler did not await belong to its transaction too.
         await inbox.ConsumeCompleted.ConfigureAwait(false);
+    }
+
+    private InboxKey KeyOf(ConsumeContext<TMessage> context)
+    {
+        _consumer ??= NameOf(context);
+        return new InboxKey(MessageIdOf(context), _consumer, Generation.Of(context, _consumer));
     }
 
     private static Guid MessageIdOf(ConsumeContext<TMessage> context)

@@ -91,6 +91,13 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         return await command.ExecuteNonQueryAsync(cancellationToken) == 0;
     }
 
+    /// <summary>Deletes the inbox records of a message, of one consumer or of all, and returns how many.</summary>
+    public async Task<int> ForgetConsumedAsync(Guid messageId, string? consumer, CancellationToken cancellationToken)
+    {
+        await using var lease = await database.OpenAsync(cancellationToken);
+        return await ExecuteAsync(lease.Connection, null, command => Dialect.ForgetConsumed(command, messageId, consumer), cancellationToken);
+    }
+
     /// <summary>Deletes one batch of inbox records past retention and returns how many.</summary>
     public async Task<int> PurgeInboxAsync(TimeSpan retention, int limit, CancellationToken cancellationToken)
     {

@@ -54,6 +54,9 @@ public abstract class SqlDialect
     /// <summary>Returns a row when the inbox record exists.</summary>
     public abstract void FindConsumed(DbCommand command, InboxKey key);
 
+    /// <summary>Deletes the inbox records of a message in all generations; those of one consumer, or, if that is null, of all.</summary>
+    public abstract void ForgetConsumed(DbCommand command, Guid messageId, string? consumer);
+
     /// <summary>Deletes at most <paramref name="limit"/> inbox records past retention.</summary>
     public abstract void PurgeInbox(DbCommand command, TimeSpan retention, int limit);
 

@@ -2,6 +2,7 @@ using System.Data.Common;
 using FluentAssertions;
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
 using OutboxBus.Conformance.Tests.Engines;
 using OutboxBus.Storage;
@@ -59,6 +60,27 @@ public abstract class InboxOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
         (await Store.HasHappenedAsync(Key, waitSeconds: 30, default)).Should().BeTrue();
         (await Store.HasHappenedAsync(Key with { Generation = 1 }, waitSeconds: 30, default)).Should().BeFalse();
         (await CountAsync()).Should().Be(1);
+    }
+
+    [SkippableFact]
+    public async Task A_message_forgotten_is_new_again_in_every_generation_to_one_consumer_or_to_all()
+    {
+        var (other, otherMessage) = (Key with { Consumer = "stock:other" }, Key with { MessageId = Guid.NewGuid() });
+        await using (var connection = await Database.OpenAsync())
+        {
+            foreach (var key in new[] { Key, Key with { Generation = 1 }, other, otherMessage })
+                await RecordAsync(connection, key);
+        }
+
+        await using var shop = Shop.Create(Database);
+        var inbox = shop.Services.GetRequiredService<IInbox>();
+
+        (await inbox.ForgetAsync(Key.MessageId, Key.Consumer)).Should().Be(2);
+        (await inbox.IsConsumedAsync(Key.MessageId, Key.Consumer)).Should().BeFalse();
+        (await inbox.IsConsumedAsync(other.MessageId, other.Consumer)).Should().BeTrue();
+        (await inbox.ForgetAsync(Key.MessageId)).Should().Be(1);
+        (await inbox.ForgetAsync(Key.MessageId)).Should().Be(0);
+        (await inbox.IsConsumedAsync(otherMessage.MessageId, otherMessage.Consumer)).Should().BeTrue();
     }
 
     [SkippableFact]

@@ -33,6 +33,7 @@ public sealed class StatementSnapshots
         ["Bury"] = (dialect, command) => dialect.Bury(command, new Burial(One, DeadLetterReason.Refused, 10, "refused")),
         ["RecordConsumed"] = (dialect, command) => dialect.RecordConsumed(command, Key),
         ["FindConsumed"] = (dialect, command) => dialect.FindConsumed(command, Key),
+        ["ForgetConsumed"] = (dialect, command) => dialect.ForgetConsumed(command, One.MessageId, "stock:OrderPlaced"),
         ["PurgeInbox"] = (dialect, command) => dialect.PurgeInbox(command, TimeSpan.FromDays(7), 1000),
         ["Status"] = (dialect, command) => dialect.Status(command, "main", 10_001),
         ["Probe"] = (dialect, command) => command.CommandText = dialect.ProbeStatement,

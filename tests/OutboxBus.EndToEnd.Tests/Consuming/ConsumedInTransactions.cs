@@ -12,11 +12,19 @@ public sealed class ConsumedInTransactions
 {
     public static TheoryData<StackKind> Stacks => [StackKind.PostgreSqlRabbitMq, StackKind.SqliteInMemory];
 
-    [SkippableTheory]
-    [MemberData(nameof(Stacks))]
-    public async Task A_handler_publishes_in_its_own_transaction_by_every_way_it_has(StackKind kind)
+    public static TheoryData<StackKind, InboxMode> StacksAndModes => new()
     {
-        await using var stack = await Stack.CreateAsync(kind);
+        { StackKind.PostgreSqlRabbitMq, InboxMode.First },
+        { StackKind.PostgreSqlRabbitMq, InboxMode.Last },
+        { StackKind.SqliteInMemory, InboxMode.First },
+        { StackKind.SqliteInMemory, InboxMode.Last },
+    };
+
+    [SkippableTheory]
+    [MemberData(nameof(StacksAndModes))]
+    public async Task A_handler_publishes_in_its_own_transaction_by_every_way_it_has(StackKind kind, InboxMode mode)
+    {
+        await using var stack = await Stack.CreateAsync(kind, mode);
         await using var app = await App.StartAsync(stack, bus => bus.AddHandler<FanningHandler>().AddHandler<LeafHandler>());
 
         await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
@@ -47,10 +55,10 @@ public sealed class ConsumedInTransactions
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Stacks))]
-    public async Task A_handler_that_throws_takes_its_rows_and_publishes_back_and_is_tried_again_in_a_fresh_scope(StackKind kind)
+    [MemberData(nameof(StacksAndModes))]
+    public async Task A_handler_that_throws_takes_its_rows_and_publishes_back_and_is_tried_again_in_a_fresh_scope(StackKind kind, InboxMode mode)
     {
-        await using var stack = await Stack.CreateAsync(kind);
+        await using var stack = await Stack.CreateAsync(kind, mode);
         await using var app = await App.StartAsync(stack, bus => bus
             .AddHandler<FailingHandler>(handler => handler.RetryDelays = [TimeSpan.Zero, TimeSpan.FromMilliseconds(20)])
             .AddHandler<FaultHandler>()
@@ -74,10 +82,10 @@ public sealed class ConsumedInTransactions
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Stacks))]
-    public async Task A_handler_that_fails_once_has_its_effects_once(StackKind kind)
+    [MemberData(nameof(StacksAndModes))]
+    public async Task A_handler_that_fails_once_has_its_effects_once(StackKind kind, InboxMode mode)
     {
-        await using var stack = await Stack.CreateAsync(kind);
+        await using var stack = await Stack.CreateAsync(kind, mode);
         await using var app = await App.StartAsync(stack, bus => bus.AddHandler<RecoveringHandler>().AddHandler<FaultHandler>().AddHandler<LeafHandler>());
 
         await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
@@ -103,10 +111,10 @@ public sealed class ConsumedInTransactions
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Stacks))]
-    public async Task Handlers_that_share_an_endpoint_each_consume_the_message_once(StackKind kind)
+    [MemberData(nameof(StacksAndModes))]
+    public async Task Handlers_that_share_an_endpoint_each_consume_the_message_once(StackKind kind, InboxMode mode)
     {
-        await using var stack = await Stack.CreateAsync(kind);
+        await using var stack = await Stack.CreateAsync(kind, mode);
         await using var app = await App.StartAsync(stack, bus => bus
             .AddHandler<FirstHandler>(handler => handler.EndpointName = "shared")
             .AddHandler<SecondHandler>(handler => handler.EndpointName = "shared"));

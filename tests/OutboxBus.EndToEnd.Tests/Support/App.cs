@@ -32,6 +32,7 @@ internal sealed class App : IAsyncDisposable
                 bus.UseEntityFrameworkCore<ShopDb>(stack.UseEngine);
                 stack.UseTransport(bus);
                 bus.Delivery(Hurry);
+                bus.Inbox(inbox => inbox.Mode = stack.InboxMode);
                 configure?.Invoke(bus);
             }),
             services);
@@ -49,6 +50,7 @@ internal sealed class App : IAsyncDisposable
                 {
                     stack.UseEngine(outbox);
                     outbox.Delivery(Hurry);
+                    outbox.Inbox(inbox => inbox.Mode = stack.InboxMode);
                     store?.Invoke(outbox);
                 });
                 stack.UseTransport(bus);

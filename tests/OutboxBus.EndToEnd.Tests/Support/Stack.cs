@@ -27,19 +27,23 @@ public sealed class Stack : IAsyncDisposable
     /// <summary>Further settings of the RabbitMQ transport, such as a serializer.</summary>
     public Action<IRabbitMqBusFactoryConfigurator>? ConfigureRabbitMq { get; set; }
 
-    public static async Task<Stack> PostgreSqlAndRabbitMqAsync()
-        => new(await Servers.PostgresDatabaseAsync("end"), null, await Servers.RabbitMqVirtualHostAsync("end"));
+    /// <summary>How applications on this stack record what they consume.</summary>
+    public InboxMode InboxMode { get; init; }
+
+    public static async Task<Stack> PostgreSqlAndRabbitMqAsync(InboxMode mode = InboxMode.First)
+        => new(await Servers.PostgresDatabaseAsync("end"), null, await Servers.RabbitMqVirtualHostAsync("end")) { InboxMode = mode };
 
     /// <summary>On servers that a test may kill.</summary>
     public static Stack Of(string postgres, Uri broker) => new(postgres, null, broker);
 
-    public static Stack SqliteInMemory()
+    public static Stack SqliteInMemory(InboxMode mode = InboxMode.First)
     {
         var file = Path.Combine(Path.GetTempPath(), $"outboxbus-{Guid.NewGuid():N}.db");
-        return new Stack($"Data Source={file}", file, null);
+        return new Stack($"Data Source={file}", file, null) { InboxMode = mode };
     }
 
-    public static Task<Stack> CreateAsync(StackKind kind) => kind == StackKind.PostgreSqlRabbitMq ? PostgreSqlAndRabbitMqAsync() : Task.FromResult(SqliteInMemory());
+    public static Task<Stack> CreateAsync(StackKind kind, InboxMode mode = InboxMode.First)
+        => kind == StackKind.PostgreSqlRabbitMq ? PostgreSqlAndRabbitMqAsync(mode) : Task.FromResult(SqliteInMemory(mode));
 
     public void UseDatabase(DbContextOptionsBuilder options)
     {
@@ -69,7 +73,12 @@ public sealed class Stack : IAsyncDisposable
     {
         if (Broker is null)
         {
-            bus.UsingInMemory((context, transport) => transport.ConfigureEndpoints(context));
+            bus.UsingInMemory((context, transport) =>
+            {
+                // Redelivery after a failure needs it; RabbitMQ would need a plugin.
+                transport.UseDelayedMessageScheduler();
+                transport.ConfigureEndpoints(context);
+            });
             return;
         }
 

@@ -49,6 +49,8 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
 
     public override void FindConsumed(DbCommand command, InboxKey key) => Note(nameof(FindConsumed), () => inner.FindConsumed(command, key));
 
+    public override void ForgetConsumed(DbCommand command, Guid messageId, string? consumer) => Note(nameof(ForgetConsumed), () => inner.ForgetConsumed(command, messageId, consumer));
+
     public override void PurgeInbox(DbCommand command, TimeSpan retention, int limit) => Note(nameof(PurgeInbox), () => inner.PurgeInbox(command, retention, limit));
 
     public override void Status(DbCommand command, string bus, int countLimit) => Note(nameof(Status), () => inner.Status(command, bus, countLimit));
