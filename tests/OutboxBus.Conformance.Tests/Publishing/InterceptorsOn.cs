@@ -2,6 +2,7 @@ using FluentAssertions;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Time.Testing;
 using OutboxBus.Conformance.Tests.Engines;
 using Xunit;
 
@@ -140,6 +141,32 @@ public abstract class InterceptorsOn<TDatabase>(TDatabase database) : Transactio
 
         await SentAloneAsync(shop, "A-1", "A-2");
         shop.Errors.Should().BeEmpty();
+    }
+
+    [SkippableFact]
+    public async Task A_save_within_the_end_of_another_does_not_lengthen_its_lease()
+    {
+        var clock = new FakeTimeProvider();
+        var interceptor = new Interceptor();
+        interceptor.Saved = (db, outbox) =>
+        {
+            interceptor.Saved = null;
+            clock.Advance(TimeSpan.FromSeconds(20));
+            Now(outbox.Publish(new OrderPlaced("second")));
+            db.SaveChanges();
+        };
+        await using var shop = Shop.Create(
+            Database,
+            services: services => services.AddSingleton<TimeProvider>(clock).ConfigureDbContext<ShopDb>(options => options.AddInterceptors(interceptor)),
+            delivers: true);
+        var begun = clock.GetTimestamp();
+        await InScopeAsync(shop, interceptor, request => request.PlaceAndSaveAsync("A-1"));
+
+        shop.HandOff.TryTake(out var first).Should().BeTrue();
+        // Two column defaults read the clock one after the other: hence the tolerance.
+        clock.GetElapsedTime(begun, first.Envelopes.Single().LeaseEnds).Should().BeLessThan(TimeSpan.FromSeconds(35));
+        shop.HandOff.TryTake(out _).Should().BeTrue();
+        shop.HandOff.IsEmpty.Should().BeTrue();
     }
 
     private static void PublishOrders(DbContext db, IOutboxContext outbox)
