@@ -40,7 +40,8 @@ public sealed class Shop : IAsyncDisposable
         Action<DbContextOptionsBuilder>? context = null,
         bool delivers = false,
         bool pooled = false,
-        string? connectionString = null)
+        string? connectionString = null,
+        Action<IServiceCollection, Action<DbContextOptionsBuilder>>? register = null)
     {
         var sent = new ConcurrentQueue<Envelope>();
         var errors = new ConcurrentQueue<string>();
@@ -53,7 +54,9 @@ public sealed class Shop : IAsyncDisposable
             context?.Invoke(options);
         }
 
-        if (pooled)
+        if (register is not null)
+            register(builder.Services, Configure);
+        else if (pooled)
             builder.Services.AddDbContextPool<ShopDb>(Configure, poolSize: 1);
         else
             builder.Services.AddDbContext<ShopDb>(Configure);

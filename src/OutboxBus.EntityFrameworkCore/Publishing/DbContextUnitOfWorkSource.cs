@@ -122,18 +122,28 @@ internal sealed class DbContextUnitOfWorkSource<TDbContext>(IServiceProvider ser
                 return;
             _ofFlow.Value = OfFlow();
             // A scope may live for hours and enlist a context for each click.
-            _unfinished.Add(enlistment.Unit);
+            _unfinished.Add(enlistment.Leave());
             _unfinished.RemoveAll(unit => !unit.IsUnfinished);
         }
     }
 
     private sealed class Enlistment(DbContextUnitOfWorkSource<TDbContext> source, DbContextUnitOfWork unit, Enlistment? outer) : IDisposable
     {
-        public DbContextUnitOfWork Unit => unit;
+        private DbContextUnitOfWork? _unit = unit;
+
+        public DbContextUnitOfWork Unit => _unit!;
 
         public Enlistment? Outer => outer;
 
         public bool IsWithin(Enlistment other) => ReferenceEquals(this, other) || outer?.IsWithin(other) == true;
+
+        /// <summary>Lets go of the context: the flow that ends here may have started something that lives on and remembers the enlistment.</summary>
+        public DbContextUnitOfWork Leave()
+        {
+            var unit = Unit;
+            _unit = null;
+            return unit;
+        }
 
         public void Dispose() => source.End(this);
     }

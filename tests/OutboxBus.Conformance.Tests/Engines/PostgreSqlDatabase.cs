@@ -41,6 +41,17 @@ public sealed class PostgreSqlDatabase : TestDatabase
         return (bool)(await command.ExecuteScalarAsync())!;
     }
 
+    // Until some backend of this database waits for a lock.
+    public Task SomebodyIsBlockedAsync() => Eventually.BecomesAsync(
+        async () =>
+        {
+            await using var connection = await OpenAsync();
+            await using var command = connection.CreateCommand();
+            command.CommandText = "select exists (select from pg_stat_activity where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0)";
+            return (bool)(await command.ExecuteScalarAsync())!;
+        },
+        "a statement waits for a lock");
+
     public override async Task<IReadOnlyList<string>> CatalogAsync(DbConnection connection) =>
     [
         .. await LinesAsync(connection, """
