@@ -81,9 +81,9 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.MayBeAborted(eventData.TransactionId))
+        if (unit.MayBeAborted(eventData.TransactionId) && transaction.Connection is { } connection)
         {
-            using var probe = ProbeOf(transaction);
+            using var probe = ProbeOf(transaction, connection);
             try
             {
                 probe.ExecuteNonQuery();
@@ -102,9 +102,9 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.MayBeAborted(eventData.TransactionId))
+        if (unit.MayBeAborted(eventData.TransactionId) && transaction.Connection is { } connection)
         {
-            var probe = ProbeOf(transaction);
+            var probe = ProbeOf(transaction, connection);
             await using var disposal = probe.ConfigureAwait(false);
             try
             {
@@ -163,9 +163,9 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, FaultPoints
         return Task.CompletedTask;
     }
 
-    private static DbCommand ProbeOf(DbTransaction transaction)
+    private static DbCommand ProbeOf(DbTransaction transaction, DbConnection connection)
     {
-        var probe = transaction.Connection!.CreateCommand();
+        var probe = connection.CreateCommand();
         probe.Transaction = transaction;
         probe.CommandText = "select 1";
         return probe;

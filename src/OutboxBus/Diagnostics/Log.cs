@@ -8,7 +8,7 @@ namespace OutboxBus.Diagnostics;
 /// </summary>
 internal static partial class Log
 {
-    [LoggerMessage(101, LogLevel.Error, "{Count} captured message(s) were never saved, among them {MessageType}: the scope ended without a SaveChanges after the publish, or it failed. They are not sent. Remedy: publish before SaveChanges, on the same DbContext.")]
+    [LoggerMessage(101, LogLevel.Error, "{Count} captured message(s) were never saved, among them {MessageType}: the scope ended without a SaveChanges after the publish, or it failed. They are not sent. Remedy: publish before SaveChanges, on the scope's DbContext or one enlisted with IOutboxContext.Enlist.")]
     public static partial void MessagesNeverSaved(this ILogger logger, int count, string messageType);
 
     [LoggerMessage(201, LogLevel.Information, "Delivery of bus {Bus} from {Database} has started.")]
