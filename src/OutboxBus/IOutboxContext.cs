@@ -6,8 +6,9 @@ namespace OutboxBus;
 /// rolls back emits nothing.
 /// </summary>
 /// <remarks>
-/// Scoped. In a controller or service the messages ride the next <c>SaveChanges</c> of the scoped DbContext; inside a
-/// message handler they ride the handler's own transaction, which is committed for you.
+/// Scoped. In a controller or service the messages ride the next <c>SaveChanges</c> of the scoped DbContext, or of the one
+/// named with <c>Enlist</c>, such as a context from an <c>IDbContextFactory</c>; inside a message handler they ride the
+/// handler's own transaction, which is committed for you.
 /// </remarks>
 public interface IOutboxContext
 {

@@ -89,9 +89,9 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.MayBeAborted(eventData.TransactionId))
+        if (unit.MayBeAborted(eventData.TransactionId) && transaction.Connection is { } connection)
         {
-            using var probe = ProbeOf(transaction);
+            using var probe = ProbeOf(transaction, connection);
             try
             {
                 probe.ExecuteNonQuery();
@@ -110,9 +110,9 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.MayBeAborted(eventData.TransactionId))
+        if (unit.MayBeAborted(eventData.TransactionId) && transaction.Connection is { } connection)
         {
-            var probe = ProbeOf(transaction);
+            var probe = ProbeOf(transaction, connection);
             await using var disposal = probe.ConfigureAwait(false);
             try
             {
@@ -171,9 +171,9 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         return Task.CompletedTask;
     }
 
-    private static DbCommand ProbeOf(DbTransaction transaction)
+    private static DbCommand ProbeOf(DbTransaction transaction, DbConnection connection)
     {
-        var probe = transaction.Connection!.CreateCommand();
+        var probe = connection.CreateCommand();
         probe.Transaction = transaction;
         probe.CommandText = "select 1";
         return probe;

@@ -8,7 +8,7 @@ namespace OutboxBus.Diagnostics;
 /// </summary>
 internal static partial class Log
 {
-    [LoggerMessage(101, LogLevel.Error, "{Count} captured message(s) were never saved, among them {MessageType}: the scope ended without a SaveChanges after the publish, or it failed. They are not sent. Remedy: publish before SaveChanges, on the same DbContext.")]
+    [LoggerMessage(101, LogLevel.Error, "{Count} captured message(s) were never saved, among them {MessageType}: the scope ended without a SaveChanges after the publish, or it failed. They are not sent. Remedy: publish before SaveChanges, on the scope's DbContext or one enlisted with IOutboxContext.Enlist.")]
     public static partial void MessagesNeverSaved(this ILogger logger, int count, string messageType);
 
     [LoggerMessage(102, LogLevel.Warning, "A message of type {MessageType} was published through the bus itself inside a unit of work: it leaves even if that rolls back. Reported once for this type. Remedy: publish through IOutboxContext, IPublishEndpoint, ISendEndpointProvider or the consume context of the scope; or set Publishing.Bypass.")]

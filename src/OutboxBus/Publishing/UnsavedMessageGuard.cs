@@ -22,7 +22,7 @@ internal sealed class UnsavedMessageGuard(IUnitOfWorkSource source, PublishingOp
         if (options.Unsaved == UnsavedMessages.Throw)
         {
             throw new OutboxBusException(
-                $"{unsaved.Count} captured message(s) were never saved, among them one of type {firstType}. Publish before SaveChanges, on the same DbContext.");
+                $"{unsaved.Count} captured message(s) were never saved, among them one of type {firstType}. Publish before SaveChanges, on the scope's DbContext or one enlisted with IOutboxContext.Enlist.");
         }
     }
 }

@@ -89,6 +89,21 @@ public sealed class AbortedTransactionsOnPostgreSql(PostgreSqlDatabase database)
             },
             ["A-1"]);
 
+    [SkippableFact]
+    public Task A_transaction_that_others_have_ended_is_not_asked()
+        => StoresAndSendsAsync(
+            async request =>
+            {
+                await request.Db.Database.OpenConnectionAsync();
+                await using var transaction = await request.Db.Database.GetDbConnection().BeginTransactionAsync();
+                await request.Db.Database.UseTransactionAsync(transaction);
+                await request.PlaceAndSaveAsync("A-1");
+                await request.Db.Database.Awaiting(failing => failing.ExecuteSqlRawAsync(Failing)).Should().ThrowAsync<PostgresException>();
+                await transaction.RollbackAsync();
+                await request.Db.Database.Awaiting(ended => ended.CommitTransactionAsync()).Should().ThrowAsync<InvalidOperationException>("that is what Npgsql says");
+            },
+            []);
+
     // Nobody tells EF Core of a statement that fails on the bare connection; Npgsql commits without a word. Still nothing is sent that is not stored.
     [SkippableFact]
     public Task An_abort_that_EF_Core_does_not_see_sends_nothing()

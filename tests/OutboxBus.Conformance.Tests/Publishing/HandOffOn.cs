@@ -261,6 +261,7 @@ public sealed class HandOffOnPostgreSql(PostgreSqlDatabase database) : HandOffOn
             db.Database.EnlistTransaction(transaction);
             await outbox.Publish(new OrderPlaced("A-1"));
             await db.SaveChangesAsync();
+            shop.HandOff.IsEmpty.Should().BeTrue("the transaction has not ended");
             if (commit)
                 transaction.Commit();
             else

@@ -3,6 +3,7 @@ using FluentAssertions;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Diagnostics;
 using OutboxBus.Conformance.Tests.Engines;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.Conformance.Tests.Publishing;
@@ -51,13 +52,15 @@ public abstract class UnacceptedChangesOn<TDatabase>(TDatabase database) : Trans
             []);
 
     [SkippableTheory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public Task Accepted_within_their_transaction_they_are_not_saved_again(bool synchronous)
+    [InlineData(false, false)]
+    [InlineData(false, true)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public Task Accepted_within_a_transaction_or_without_one_they_are_not_saved_again(bool inTransaction, bool synchronous)
         => StoresAndSendsAsync(
             async request =>
             {
-                await using var transaction = await request.Db.Database.BeginTransactionAsync();
+                await using var transaction = inTransaction ? await request.Db.Database.BeginTransactionAsync() : null;
                 await request.PlaceAsync("A-1");
                 if (synchronous)
                     request.Db.SaveChanges(acceptAllChangesOnSuccess: false);
@@ -68,7 +71,26 @@ public abstract class UnacceptedChangesOn<TDatabase>(TDatabase database) : Trans
                     request.Db.SaveChanges().Should().Be(0);
                 else
                     (await request.Db.SaveChangesAsync()).Should().Be(0);
-                await transaction.CommitAsync();
+                if (transaction is not null)
+                    await transaction.CommitAsync();
+            },
+            ["A-1"]);
+
+    [SkippableFact]
+    public Task A_message_seen_to_be_committed_is_not_saved_again_even_if_it_is_never_accepted()
+        => StoresAndSendsAsync(
+            async request =>
+            {
+                request.Db.Add(new Order { Number = "A-1" });
+                await request.Db.SaveChangesAsync();
+                await request.Outbox.Publish(new OrderPlaced("A-1"));
+                await using (var transaction = await request.Db.Database.BeginTransactionAsync())
+                {
+                    await request.Db.SaveChangesAsync(acceptAllChangesOnSuccess: false);
+                    await transaction.CommitAsync();
+                }
+
+                await request.Db.SaveChangesAsync();
             },
             ["A-1"]);
 
@@ -91,6 +113,28 @@ public abstract class UnacceptedChangesOn<TDatabase>(TDatabase database) : Trans
             },
             ["A-1", "A-2"],
             context: options => options.AddInterceptors(new CommitWithoutAnswer()));
+
+    [SkippableFact]
+    public async Task Accepted_after_such_a_commit_they_are_not_saved_again_though_their_message_was_sent_and_deleted_meanwhile()
+    {
+        await using var shop = await DeliveringAsync(options => options.AddInterceptors(new CommitWithoutAnswer()));
+        await InScopeAsync(shop, async request =>
+        {
+            await request.PlaceAsync("A-1");
+            await using (var transaction = await request.Db.Database.BeginTransactionAsync())
+            {
+                await request.Db.SaveChangesAsync(acceptAllChangesOnSuccess: false);
+                await transaction.Awaiting(unlucky => unlucky.CommitAsync()).Should().ThrowAsync<TimeoutException>();
+            }
+
+            await EndLeasesAsync();
+            await Eventually.BecomesAsync(async () => (await MessagesAsync()).Count == 0, "the message was claimed, sent and deleted");
+            request.Db.ChangeTracker.AcceptAllChanges();
+            await request.Db.SaveChangesAsync();
+        });
+
+        await SentAloneAsync(shop, "A-1");
+    }
 
     [SkippableTheory]
     [InlineData(false)]

@@ -67,6 +67,40 @@ public sealed class PublishedByScopes
         (await stack.ReadAsync(db => db.Orders.CountAsync())).Should().Be(1);
         app.Probe.Of("note").Should().ContainSingle().Which.What.Should().Be("committed");
     }
+
+    [SkippableTheory]
+    [InlineData(StackKind.PostgreSqlRabbitMq)]
+    [InlineData(StackKind.SqliteInMemory)]
+    public async Task Messages_published_into_contexts_of_a_factory_arrive_once_these_have_committed(StackKind kind)
+    {
+        await using var stack = await Stack.CreateAsync(kind);
+        await using var app = await App.StartAsync(
+            stack,
+            bus => bus.AddHandler<NoteHandler>(),
+            services => services.AddDbContextFactory<ShopDb>(stack.UseDatabase, ServiceLifetime.Scoped));
+
+        await app.InScopeAsync(async (services, _) =>
+        {
+            var factory = services.GetRequiredService<IDbContextFactory<ShopDb>>();
+            var outbox = services.GetRequiredService<IOutboxContext>();
+            for (var number = 1; number <= 3; number++)
+            {
+                await using var db = await factory.CreateDbContextAsync();
+                using var enlistment = outbox.Enlist(db);
+                await using var transaction = await db.Database.BeginTransactionAsync();
+                db.Add(new Order());
+                await services.GetRequiredService<IPublishEndpoint>().Publish(new Note($"{number}"));
+                await db.SaveChangesAsync();
+                if (number != 2)
+                    await transaction.CommitAsync();
+            }
+        });
+
+        await app.Probe.SeesAsync("note", 2);
+        await stack.DrainedAsync();
+        (await stack.ReadAsync(db => db.Orders.CountAsync())).Should().Be(2);
+        app.Probe.Of("note").Select(sighting => sighting.What).Should().BeEquivalentTo(["1", "3"]);
+    }
 }
 
 public sealed record Note(string Text);
