@@ -63,7 +63,14 @@ public sealed class Redelivered
     {
         await using var stack = await Stack.CreateAsync(kind);
         await using var app = await App.StartMassTransitAsync(
-            stack, bus => bus.AddConsumer<ReturningConsumer>(consumer => consumer.UseMessageRetry(retry => retry.Immediate(1))), services: services => services.AddSingleton(new Way("later", Times: 1, FailsFirst: true)));
+            stack,
+            bus =>
+            {
+                bus.AddConsumer<ReturningConsumer>(consumer => consumer.UseMessageRetry(retry => retry.Immediate(1)));
+                // Its redelivery, for failures, goes to the broker at once.
+                bus.AddConfigureEndpointsCallback((_, _, endpoint) => endpoint.UseDelayedRedelivery(Soon));
+            },
+            services: services => services.AddSingleton(new Way("later", Times: 1, FailsFirst: true)));
 
         await PublishDirectlyAsync(app, new OrderPlaced(Guid.NewGuid()), Guid.NewGuid());
 
