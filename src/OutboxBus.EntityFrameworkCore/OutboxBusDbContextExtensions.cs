@@ -16,7 +16,8 @@ public static class OutboxBusDbContextExtensions
     /// <remarks>
     /// The context must track nothing when this is called and tracks nothing when it returns, so that every attempt starts
     /// afresh: the operation loads what it needs. It need not call <c>SaveChanges</c>. Effects outside the transaction may
-    /// happen again. The marker is purged with the inbox, after <see cref="InboxOptions.Retention"/>.
+    /// happen again. A retry waits until the server has decided a commit in doubt. The marker is purged with the inbox, after
+    /// <see cref="InboxOptions.Retention"/>.
     /// </remarks>
     /// <param name="context">The context that holds the outbox.</param>
     /// <param name="operation">What to do; may run several times.</param>

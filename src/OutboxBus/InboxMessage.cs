@@ -6,7 +6,7 @@ public sealed class InboxMessage
     /// <summary>The message's id.</summary>
     public Guid MessageId { get; set; }
 
-    /// <summary>Who consumed it: the endpoint and the consumer's stable name, as two consumers on one endpoint must both run.</summary>
+    /// <summary>Who consumed it: the endpoint and the consumer's stable name, as two consumers on one endpoint must both run. <c>$commit</c>: an operation of <c>CommitOnceAsync</c>.</summary>
     public string Consumer { get; set; } = "";
 
     /// <summary>0 for the first consumption; a deliberate redelivery counts up.</summary>

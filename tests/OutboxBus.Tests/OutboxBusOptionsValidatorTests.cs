@@ -149,7 +149,10 @@ public sealed class OutboxBusOptionsValidatorTests
 
     [Fact]
     public void Enumerations_take_only_their_members()
-        => Errors(o => o.Publishing.Unsaved = (UnsavedMessages)7).Should().ContainSingle().Which.Should().Contain("Publishing.Unsaved is 7");
+    {
+        Errors(o => o.Publishing.Unsaved = (UnsavedMessages)7).Should().ContainSingle().Which.Should().Contain("Publishing.Unsaved is 7");
+        Errors(o => o.Inbox.Mode = (InboxMode)7).Should().ContainSingle().Which.Should().Contain("Inbox.Mode is 7");
+    }
 
     private static List<string> Errors(Action<OutboxBusOptions> configure)
     {

@@ -47,6 +47,7 @@ public static class Program
         {
             bus.UseEntityFrameworkCore<LedgerDb>(store => store.UsePostgreSql());
             bus.UseRabbitMq(settings.RabbitMq);
+            bus.Inbox(inbox => inbox.Mode = settings.Inbox);
             bus.Delivery(delivery =>
             {
                 delivery.Enabled = settings.Delivers;

@@ -13,6 +13,9 @@ public sealed record Settings
     /// <summary>Whether its handlers consume.</summary>
     public bool Consumes { get; init; }
 
+    /// <summary>When its handlers record what they consume.</summary>
+    public InboxMode Inbox { get; init; }
+
     /// <summary>Whether it delivers from the outbox.</summary>
     public bool Delivers { get; init; } = true;
 
@@ -29,7 +32,7 @@ public sealed record Settings
     {
         List<string> arguments =
         [
-            "--postgres", Postgres, "--rabbitmq", RabbitMq, "--consumes", $"{Consumes}", "--delivers", $"{Delivers}",
+            "--postgres", Postgres, "--rabbitmq", RabbitMq, "--consumes", $"{Consumes}", "--inbox", $"{Inbox}", "--delivers", $"{Delivers}",
             "--messages", $"{Messages}", "--kill-after", $"{KillAfter}",
         ];
         if (KillAt is { } point)
@@ -50,6 +53,7 @@ public sealed record Settings
                 "--postgres" => settings with { Postgres = value },
                 "--rabbitmq" => settings with { RabbitMq = value },
                 "--consumes" => settings with { Consumes = bool.Parse(value) },
+                "--inbox" => settings with { Inbox = Enum.Parse<InboxMode>(value) },
                 "--delivers" => settings with { Delivers = bool.Parse(value) },
                 "--messages" => settings with { Messages = int.Parse(value, CultureInfo.InvariantCulture) },
                 "--kill-at" => settings with { KillAt = Enum.Parse<FaultPoint>(value) },

@@ -109,8 +109,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         _flushing = true;
         _rowsWritten = false;
         // With the first save: a copy finds out, or waits, before anything else is written.
-        if ((_record = record) is not null)
-            context.Add(record!);
+        _record = record;
+        if (record is not null)
+            context.Add(record);
         try
         {
             // Interceptors may publish after the rows of a save are written: those messages need one more.

@@ -15,9 +15,9 @@ internal static class Generation
     private const string Header = "MT-OutboxBus-Generation";
 
     /// <summary>The generation of a message as one of its consumers sees it; 0: not redelivered on purpose.</summary>
-    public static int Of(ConsumeContext context, string consumer)
+    public static int Of(Headers headers, string consumer)
     {
-        if (!context.Headers.TryGetHeader(Header, out var value) || value is not string text)
+        if (!headers.TryGetHeader(Header, out var value) || value is not string text)
             return 0;
         var end = text.IndexOf(' ', StringComparison.Ordinal);
         return end > 0 && text.AsSpan(end + 1).SequenceEqual(consumer) && int.TryParse(text.AsSpan(0, end), NumberStyles.None, CultureInfo.InvariantCulture, out var generation)

@@ -70,7 +70,7 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
     private InboxKey KeyOf(ConsumeContext<TMessage> context)
     {
         _consumer ??= NameOf(context);
-        return new InboxKey(MessageIdOf(context), _consumer, Generation.Of(context, _consumer));
+        return new InboxKey(MessageIdOf(context), _consumer, Generation.Of(context.Headers, _consumer));
     }
 
     private static Guid MessageIdOf(ConsumeContext<TMessage> context)

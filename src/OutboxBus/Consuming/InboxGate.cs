@@ -45,9 +45,11 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
     /// <param name="operation">What to do in the transaction.</param>
     /// <param name="cancellationToken">Cancels the attempt.</param>
     /// <exception cref="Exception">Whatever the operation or the database threw, after the transaction was rolled back.</exception>
-    // The record first: if the commit of an earlier attempt is still under way on the server, this one waits for it.
     public Task CommitOnceAsync(IUnitOfWork unit, Guid operationId, Func<Task> operation, CancellationToken cancellationToken)
-        => RunOnceAsync(unit, new InboxKey(operationId, Operation), InboxMode.First, operation, cancellationToken);
+    {
+        // The record first: if the commit of an earlier attempt is still under way on the server, this one waits for it.
+        return RunOnceAsync(unit, new InboxKey(operationId, Operation), InboxMode.First, operation, cancellationToken);
+    }
 
     private async Task<ConsumeOutcome> TakeTurnAsync(Func<Task<ConsumeOutcome>> consume, CancellationToken cancellationToken)
     {

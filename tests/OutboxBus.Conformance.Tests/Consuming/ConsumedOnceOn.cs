@@ -136,6 +136,18 @@ public abstract class ConsumedOnceOn<TDatabase>(TDatabase database, InboxMode mo
     }
 
     [SkippableFact]
+    public async Task A_message_forgotten_is_consumed_again()
+    {
+        await using var shop = CreateShop();
+        await ConsumeAsync(shop, (db, outbox) => PlaceAsync(db, outbox, "A-1"));
+
+        (await shop.Services.GetRequiredService<IInbox>().ForgetAsync(Key.MessageId, Key.Consumer)).Should().Be(1);
+
+        (await ConsumeAsync(shop, (db, outbox) => PlaceAsync(db, outbox, "A-2"))).Should().Be(ConsumeOutcome.Consumed);
+        (await ContentAsync()).Should().Be(new Content("A-1,A-2", Messages: 2, Records: 1));
+    }
+
+    [SkippableFact]
     public async Task A_record_that_is_not_saved_is_an_error()
     {
         await using var shop = CreateShop(services: services => services.ConfigureDbContext<ShopDb>(options => options.AddInterceptors(new SuppressSaves())));

@@ -34,6 +34,7 @@ public sealed class Redelivered
             {
                 bus.AddConsumer<ReturningConsumer>().Endpoint(endpoint => endpoint.Name = "shared");
                 bus.AddConsumer<OtherConsumer>().Endpoint(endpoint => endpoint.Name = "shared");
+                bus.AddConsumer<HeaderConsumer>();
             },
             services: services => services.AddSingleton(new Way(way, Times: 2)));
         var (message, id) = (new OrderPlaced(Guid.NewGuid()), Guid.NewGuid());
@@ -41,9 +42,11 @@ public sealed class Redelivered
         await PublishDirectlyAsync(app, message, id);
 
         await app.Probe.SeesAsync("returning", 3);
+        await app.Probe.SeesAsync("headers", 3);
         await stack.DrainedAsync();
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 2, "to the other consumer of the queue both were duplicates");
         app.Probe.Of("other").Should().ContainSingle();
+        app.Probe.Of("headers").Should().OnlyContain(sighting => !((string)sighting.What!).Contains("Generation", StringComparison.Ordinal), "what it publishes is no redelivery");
         (await GenerationsAsync(stack, id)).Should().Equal(0, 1, 2);
 
         await PublishDirectlyAsync(app, message, id);
@@ -60,11 +63,19 @@ public sealed class Redelivered
     {
         await using var stack = await Stack.CreateAsync(kind);
         await using var app = await App.StartMassTransitAsync(
-            stack, bus => bus.AddConsumer<ReturningConsumer>(consumer => consumer.UseMessageRetry(retry => retry.Immediate(1))), services: services => services.AddSingleton(new Way("later", Times: 1, FailsFirst: true)));
+            stack,
+            bus =>
+            {
+                bus.AddConsumer<ReturningConsumer>(consumer => consumer.UseMessageRetry(retry => retry.Immediate(1)));
+                // Its redelivery, for failures, goes to the broker at once.
+                bus.AddConfigureEndpointsCallback((_, _, endpoint) => endpoint.UseDelayedRedelivery(Soon));
+            },
+            services: services => services.AddSingleton(new Way("later", Times: 1, FailsFirst: true)));
 
         await PublishDirectlyAsync(app, new OrderPlaced(Guid.NewGuid()), Guid.NewGuid());
 
-        var rows = await Eventually.BecomesAsync(() => stack.ReadAsync(db => db.Outbox.ToListAsync()), found => found.Count > 0, "the redelivery is in the outbox");
+        var rows = await Eventually.BecomesAsync(
+            () => stack.ReadAsync(db => db.Outbox.Where(row => row.MessageType.Contains(nameof(OrderPlaced))).ToListAsync()), found => found.Count > 0, "the redelivery is in the outbox");
         rows.Should().ContainSingle("the attempt that failed has sent nothing back").Which.DueAt.Should().BeAfter(DateTime.UtcNow.AddMinutes(50));
         app.Probe.Of("returning").Should().HaveCount(2);
     }
@@ -133,6 +144,7 @@ public sealed class ReturningConsumer(ShopDb db, Probe probe, Way way) : IConsum
         var before = probe.Of("returning").Count;
         probe.Saw("returning");
         db.Add(new Effect { OrderId = context.Message.OrderId, By = "returning" });
+        await context.Publish(new Leaf("returning"));
         if (before >= way.Times + (way.FailsFirst ? 1 : 0))
             return;
         await (way.Name switch
@@ -144,6 +156,15 @@ public sealed class ReturningConsumer(ShopDb db, Probe probe, Way way) : IConsum
         });
         if (way.FailsFirst && before == 0)
             throw new InvalidOperationException("The first attempt fails.");
+    }
+}
+
+public sealed class HeaderConsumer(Probe probe) : IConsumer<Leaf>
+{
+    public Task Consume(ConsumeContext<Leaf> context)
+    {
+        probe.Saw("headers", string.Join(',', context.Headers.GetAll().Select(header => header.Key)));
+        return Task.CompletedTask;
     }
 }
 

@@ -55,9 +55,9 @@ internal sealed class Ledger : IAsyncDisposable
     public async Task<uint> SentAsync() => (await Broker.CountAsync(Spy))!.Value;
 
     /// <summary>Lets a fresh process do what is left, and closes the books.</summary>
-    public async Task RecoverAndBalanceAsync()
+    public async Task RecoverAndBalanceAsync(InboxMode inbox = InboxMode.First)
     {
-        await using var worker = await Worker.StartAsync(Settings with { Consumes = true });
+        await using var worker = await Worker.StartAsync(Settings with { Consumes = true, Inbox = inbox });
         await Eventually.BecomesAsync(BalanceAsync, balance => balance.IsSettled, "the outbox is empty and every order is reserved and confirmed");
         await worker.StopAsync();
         await AssertBalancedAsync();

@@ -34,7 +34,7 @@ public sealed class Stack : IAsyncDisposable
         => new(await Servers.PostgresDatabaseAsync("end"), null, await Servers.RabbitMqVirtualHostAsync("end")) { InboxMode = mode };
 
     /// <summary>On servers that a test may kill.</summary>
-    public static Stack Of(string postgres, Uri broker) => new(postgres, null, broker);
+    public static Stack Of(string postgres, Uri broker, InboxMode mode = InboxMode.First) => new(postgres, null, broker) { InboxMode = mode };
 
     public static Stack SqliteInMemory(InboxMode mode = InboxMode.First)
     {

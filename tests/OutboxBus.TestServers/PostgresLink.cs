@@ -1,7 +1,6 @@
 using Npgsql;
-using OutboxBus.TestServers;
 
-namespace OutboxBus.Conformance.Tests;
+namespace OutboxBus.TestServers;
 
 // The way to a PostgreSQL server, which a test can cut.
 public sealed class PostgresLink : IAsyncDisposable
