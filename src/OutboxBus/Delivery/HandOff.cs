@@ -23,6 +23,9 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
 
     public bool IsClosed => _closed;
 
+    /// <summary>How many messages wait; may exceed the bound for a moment while an offer is refused.</summary>
+    public int Count => Volatile.Read(ref _messages);
+
     /// <summary>Offers envelopes whose rows were inserted after <paramref name="savedFrom"/>, a timestamp of the process's clock.</summary>
     public void Offer(IReadOnlyList<Envelope> envelopes, CommitCertainty certainty, long savedFrom)
     {

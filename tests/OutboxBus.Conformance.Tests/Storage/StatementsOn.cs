@@ -178,7 +178,7 @@ public abstract class StatementsOn<TDatabase>(TDatabase database) : SuiteOn<TDat
         var claimed = await Store.ClaimAsync(Bus, 10, Lease, default);
         var options = new DeliveryOptions { MaxAttempts = 2 };
         claimed[1].Attempts = 1;
-        var verdicts = claimed.Select(row => DeliveryPolicy.Judge(row, SendOutcome.Refused(new IOException(message)), true, Lease, DateTimeOffset.UnixEpoch, options, new Random(1)));
+        var verdicts = claimed.Select(row => DeliveryPolicy.Judge(row, SendOutcome.Refused(new IOException(message)), true, Lease, DateTimeOffset.UtcNow, options, new Random(1)));
 
         await Store.SettleAsync(SettlementBatch.From([.. verdicts]), default);
 

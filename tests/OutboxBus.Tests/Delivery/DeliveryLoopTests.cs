@@ -253,6 +253,82 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Sends_that_never_return_give_their_places_back_and_count_as_one_outage()
+    {
+        const int Stuck = 50;
+        _loop.Options.SendTimeout = TimeSpan.FromMilliseconds(200);
+        var hanging = true;
+        var never = new TaskCompletionSource<SendOutcome>();
+        Sender.Script = (_, _) => Volatile.Read(ref hanging) ? never.Task : Task.FromResult(SendOutcome.Confirmed);
+        for (var message = 0; message < Stuck; message++)
+            Database.AddDue();
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.Started > LoopHarness.Window, "all places were taken, and given back");
+        var late = Database.AddLeased();
+        _loop.Offer(CommitCertainty.Proven, late);
+        Database.Count("outbox_message", "attempts > 0").Should().Be(0);
+        Volatile.Write(ref hanging, false);
+
+        await OutboxIsEmptyAsync();
+        Sender.Confirmed.Should().HaveCount(Stuck + 1).And.OnlyHaveUniqueItems().And.Contain(late.MessageId);
+        Logs.Count(208).Should().Be(1);
+        Logs.Count(206).Should().Be(0);
+        Database.DeadLetters.Should().Be(0);
+        await _loop.StopAsync();
+    }
+
+    [Fact]
+    public async Task Stop_ends_though_the_database_driver_hangs_in_spite_of_its_token()
+    {
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased());
+        Sender.Script = (_, _) =>
+        {
+            Database.Hangs = true;
+            return Task.FromResult(SendOutcome.Confirmed);
+        };
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Database.Hanging > 0, "the driver hangs");
+
+        var stopped = _loop.StopAsync();
+        _loop.Abort();
+        await stopped;
+
+        Database.OutboxRows.Should().Be(1);
+        Logs.Count(211).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Memory_stays_bounded_while_the_broker_is_down_under_load()
+    {
+        const int Messages = 20_000;
+        const int Commit = 50;
+        _loop.Options.HandOffMessages = 1000;
+        var up = false;
+        Sender.Script = (_, _) => Task.FromResult(Volatile.Read(ref up) ? SendOutcome.Confirmed : SendOutcome.TransportFailed(Error));
+        Database.AddDue();
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Logs.Count(208) == 1, "the outage is noticed");
+
+        var most = 0;
+        for (var commit = 0; commit < Messages / Commit; commit++)
+        {
+            _loop.Offer(CommitCertainty.Proven, Database.AddManyLeased(Commit, bodyBytes: 2048));
+            most = Math.Max(most, _loop.HandOff.Count);
+        }
+
+        most.Should().BeGreaterThan(900).And.BeLessThanOrEqualTo(1000);
+        Volatile.Write(ref up, true);
+        // The leases of what the hand-off could not hold end.
+        Database.Execute("update outbox_message set visible_at = 0");
+
+        await OutboxIsEmptyAsync();
+        _loop.HandOff.Count.Should().Be(0);
+        Sender.Confirmed.Distinct().Should().HaveCount(Messages + 1);
+        Logs.Count(206).Should().Be(0, "an outage costs no attempt");
+        Database.DeadLetters.Should().Be(0);
+    }
+
+    [Fact]
     public async Task Sender_that_throws_is_taken_for_a_transport_that_failed()
     {
         var calls = 0;

@@ -128,6 +128,16 @@ public sealed class DeliveryPolicyTests
     }
 
     [Fact]
+    public void Message_of_an_unknown_type_is_not_awaited_by_the_process_that_does_not_know_it()
+    {
+        var unknown = Judge(new Envelope { CreatedAt = Now.UtcDateTime }, SendOutcome.UnknownType(Error));
+        var refused = Judge(new Envelope(), SendOutcome.Refused(Error));
+
+        // It would claim the row the moment it is due, and so before anybody else, again and again.
+        SettlementBatch.From([unknown, refused]).Awaited.Should().Equal(refused.Rescheduled!.Delay);
+    }
+
+    [Fact]
     public void Corrupt_row_is_given_up_at_once()
     {
         var burial = Judge(new Envelope(), SendOutcome.Corrupt(Error)).Buried!;

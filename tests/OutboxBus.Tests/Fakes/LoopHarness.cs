@@ -14,6 +14,9 @@ internal sealed class LoopHarness : IAsyncDisposable
     private readonly DeliveryLoop _loop;
     private Task? _running;
 
+    /// <summary>How many sends may be under way: fewer than a test may want to get stuck.</summary>
+    public const int Window = 20;
+
     public LoopHarness(Action<DeliveryOptions>? configure = null, Func<FaultPoint, Envelope?, ValueTask>? onReached = null)
     {
         configure?.Invoke(Options);
@@ -47,6 +50,7 @@ internal sealed class LoopHarness : IAsyncDisposable
 
     public DeliveryOptions Options { get; } = new()
     {
+        MaxInFlight = Window,
         PollInterval = TimeSpan.FromMilliseconds(10),
         MinBackoff = TimeSpan.FromMilliseconds(10),
         MaxBackoff = TimeSpan.FromMilliseconds(50),

@@ -14,6 +14,7 @@ internal sealed class SqliteDatabase : IOutboxDatabase, IDisposable
     private readonly string _connectionString;
     private readonly AdjustableDialect _dialect = new(new SqliteDialect(new OutboxTables()));
     private int _opens;
+    private int _hanging;
 
     public SqliteDatabase()
     {
@@ -32,6 +33,12 @@ internal sealed class SqliteDatabase : IOutboxDatabase, IDisposable
     /// <summary>Set: nobody gets a connection, as if the server were down.</summary>
     public Exception? Down { get; set; }
 
+    /// <summary>Set: whoever asks for a connection waits for ever, deaf to the token, as drivers do when the network hangs.</summary>
+    public bool Hangs { get; set; }
+
+    /// <summary>How many wait like that.</summary>
+    public int Hanging => Volatile.Read(ref _hanging);
+
     /// <summary>How often a connection was asked for.</summary>
     public int Opens => Volatile.Read(ref _opens);
 
@@ -43,6 +50,12 @@ internal sealed class SqliteDatabase : IOutboxDatabase, IDisposable
         Interlocked.Increment(ref _opens);
         if (Down is { } exception)
             throw exception;
+        if (Hangs)
+        {
+            Interlocked.Increment(ref _hanging);
+            await new TaskCompletionSource().Task;
+        }
+
         return new Lease(await OpenConnectionAsync());
     }
 
@@ -59,6 +72,39 @@ internal sealed class SqliteDatabase : IOutboxDatabase, IDisposable
     /// <summary>Stores an envelope as its own process inserts it: leased for minutes; the envelope knows the lease.</summary>
     public Envelope AddLeased(Action<Envelope>? configure = null)
         => Add(configure, $"cast(unixepoch('subsec') * 1000 as integer) + {(long)FreshRowLease.TotalMilliseconds}");
+
+    /// <summary>The same for many in one commit.</summary>
+    public Envelope[] AddManyLeased(int count, int bodyBytes)
+    {
+        var first = AddLeased(envelope => envelope.Body = new byte[bodyBytes]);
+        using var connection = new SqliteConnection(_connectionString);
+        connection.Open();
+        using var command = connection.CreateCommand();
+        command.CommandText = $"""
+            insert into outbox_message (bus, visible_at, created_at, message_id, message_type, content_type, body)
+            select bus, visible_at, created_at, {NewId}, message_type, content_type, body
+            from outbox_message, (with recursive n(i) as (select 1 union all select i + 1 from n where i < {count - 1}) select i from n)
+            where id = {first.Id}
+            returning id, message_id
+            """;
+        var envelopes = new List<Envelope> { first };
+        using var reader = command.ExecuteReader();
+        while (reader.Read())
+        {
+            envelopes.Add(new Envelope
+            {
+                Id = reader.GetInt64(0),
+                MessageId = reader.GetGuid(1),
+                VisibleAt = first.VisibleAt,
+                CreatedAt = first.CreatedAt,
+                MessageType = first.MessageType,
+                ContentType = first.ContentType,
+                Body = first.Body,
+            });
+        }
+
+        return [.. envelopes];
+    }
 
     /// <summary>Stores an envelope that is to be sent later; the envelope knows when.</summary>
     public Envelope AddDelayed(TimeSpan delay)
