@@ -10,8 +10,8 @@ namespace Microsoft.EntityFrameworkCore;
 /// <summary>Adds the OutboxBus tables to a model.</summary>
 public static class OutboxBusModelBuilderExtensions
 {
-    private const int NameLength = 256;
-    private const int AddressLength = 1024;
+    private const int NameLength = Envelope.NameLength;
+    private const int AddressLength = Envelope.AddressLength;
     private const int ErrorLength = 1000;
 
     /// <summary>

@@ -79,4 +79,10 @@ public sealed class Envelope
 
     /// <summary>The name of an application's only bus.</summary>
     internal const string DefaultBus = "default";
+
+    /// <summary>The length of the columns that hold a short name, such as the content type.</summary>
+    internal const int NameLength = 256;
+
+    /// <summary>The length of the columns that hold a destination or a message type.</summary>
+    internal const int AddressLength = 1024;
 }

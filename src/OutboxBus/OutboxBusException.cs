@@ -21,7 +21,7 @@ public class OutboxBusException : Exception
     }
 }
 
-/// <summary>A message was refused before it was stored because its body or headers are over the configured limit.</summary>
+/// <summary>A message was refused before it was stored because its body or headers are over the configured limit, or a name or address is longer than its column.</summary>
 public sealed class MessageTooLargeException : OutboxBusException
 {
     /// <summary>Creates the exception.</summary>

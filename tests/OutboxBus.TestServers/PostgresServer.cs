@@ -38,13 +38,27 @@ public sealed class PostgresServer : IAsyncDisposable
 
     public int Port => _port;
 
-    public static async Task<PostgresServer> StartAsync()
+    // Why a server here cannot be set to a language, such as "de_DE"; null: it can.
+    public static string? CannotSpeak(string language)
+    {
+        if (Executables.InPath("localedef") is null || !File.Exists($"/usr/share/i18n/locales/{language}"))
+            return $"localedef and the source of the locale {language} (Debian's package locales), of which the server would need the locale, are not installed";
+        var catalogs = $"/usr/share/locale/{language.Split('_')[0]}/LC_MESSAGES";
+        return Directory.Exists(catalogs) && Directory.GetFiles(catalogs, "postgres-*.mo").Length > 0
+            ? null
+            : $"PostgreSQL's messages for {language} are not installed";
+    }
+
+    // Languages that are not installed on this machine are compiled for this server alone: lc_messages may then be "de_DE.UTF-8".
+    public static async Task<PostgresServer> StartAsync(params string[] languages)
     {
         var binaries = FindBinaries();
         var account = ServerAccount.Find("postgres");
         var server = new PostgresServer(binaries, account, await ServerFolder.CreateAsync(account, "postgres"));
         try
         {
+            foreach (var language in languages)
+                await server.CompileAsync(language);
             await server.InitializeAsync();
             await server.StartOnFreePortAsync();
             return server;
@@ -113,6 +127,9 @@ public sealed class PostgresServer : IAsyncDisposable
         await ServerProcess.RunAsync(initdb);
     }
 
+    private async Task CompileAsync(string language)
+        => await ServerProcess.RunAsync(_account.Command("localedef", "-i", language, "-f", "UTF-8", _folder.PathOf($"{language}.UTF-8")));
+
     private async Task StartOnFreePortAsync()
     {
         for (var attempt = 1; ; attempt++)
@@ -150,6 +167,8 @@ public sealed class PostgresServer : IAsyncDisposable
             command.Environment.Remove(name);
         // The line that says "ready" must not be translated.
         command.Environment["LC_ALL"] = "C";
+        // Where compiled languages are.
+        command.Environment["LOCPATH"] = _folder.FullPath;
         return command;
     }
 }

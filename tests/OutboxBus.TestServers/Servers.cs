@@ -28,7 +28,7 @@ public static class Servers
         await (await s_rabbitMq.FindAsync()).CreateVirtualHostAsync(FreshName.From(prefix));
 
     // A server of the test's own, which it may kill.
-    public static Task<PostgresServer> PrivatePostgresAsync() => PrivateAsync(Postgres, PostgresServer.StartAsync);
+    public static Task<PostgresServer> PrivatePostgresAsync(params string[] languages) => PrivateAsync(Postgres, () => PostgresServer.StartAsync(languages));
 
     public static Task<RabbitMqServer> PrivateRabbitMqAsync() => PrivateAsync(RabbitMq, RabbitMqServer.StartAsync);
 

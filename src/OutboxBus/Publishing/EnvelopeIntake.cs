@@ -14,7 +14,7 @@ internal sealed class EnvelopeIntake(string bus, OutboxBusOptions options, TimeP
     /// <param name="envelope">The envelope, not yet stored.</param>
     /// <param name="dueAt">When to send; null or past: at once.</param>
     /// <param name="timeToLive">How long the message is worth sending; null: for ever.</param>
-    /// <exception cref="MessageTooLargeException">The body or the headers are over their limits.</exception>
+    /// <exception cref="MessageTooLargeException">The body or the headers are over their limits, or a name is longer than its column.</exception>
     public void Append(IUnitOfWork unitOfWork, Envelope envelope, DateTimeOffset? dueAt, TimeSpan? timeToLive)
     {
         CheckSize(envelope);
@@ -36,6 +36,11 @@ internal sealed class EnvelopeIntake(string bus, OutboxBusOptions options, TimeP
 
     private void CheckSize(Envelope envelope)
     {
+        // First: the other texts repeat the type.
+        CheckLength("message type", envelope.MessageType, Envelope.AddressLength);
+        CheckLength("destination", envelope.Destination, Envelope.AddressLength);
+        CheckLength("content type", envelope.ContentType, Envelope.NameLength);
+
         var limits = options.Publishing;
         if (envelope.Body.Length > limits.MaxBodyBytes)
         {
@@ -51,5 +56,12 @@ internal sealed class EnvelopeIntake(string bus, OutboxBusOptions options, TimeP
                 $"The headers of a message of type {envelope.MessageType} have {headerBytes} bytes; the limit is {limits.MaxHeaderBytes} (Publishing.MaxHeaderBytes). "
                 + "Nothing was stored. Move data into the body, or raise the limit.");
         }
+    }
+
+    /// <summary>Some engines would refuse the row, and with it the caller's whole transaction; others would store it.</summary>
+    private static void CheckLength(string what, string? text, int limit)
+    {
+        if (text?.Length > limit)
+            throw new MessageTooLargeException($"The {what} of a message has {text.Length} characters; the limit is {limit}. Nothing was stored. Shorten it.");
     }
 }

@@ -37,7 +37,7 @@ public sealed class IndexCosts(PostgreSqlDatabase database) : SuiteOn<PostgreSql
     // ANALYZE reads so small a table whole, so that its counts are exact.
     private async Task<int> IndexEntriesAsync(string table)
     {
-        await using var context = Database.CreateShop();
+        await using var context = Database.CreateShop(Database.OwnerConnectionString);
 #pragma warning disable EF1002 // the name is a constant of this class
         await context.Database.ExecuteSqlRawAsync($"analyze {table}");
         return await context.Database.SqlQueryRaw<int>($"""

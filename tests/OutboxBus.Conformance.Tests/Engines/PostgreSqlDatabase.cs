@@ -7,7 +7,7 @@ using OutboxBus.TestServers;
 
 namespace OutboxBus.Conformance.Tests.Engines;
 
-public sealed class PostgreSqlDatabase : TestDatabase
+public class PostgreSqlDatabase : TestDatabase
 {
     public override string Engine => "PostgreSql";
 
@@ -69,4 +69,36 @@ public sealed class PostgreSqlDatabase : TestDatabase
             """),
         .. await LinesAsync(connection, "select sequencename, data_type, increment_by, cache_size, cycle from pg_sequences order by 1"),
     ];
+
+    // A role that may connect and use these rows, and nothing else. An insert into an identity column needs no right on its sequence;
+    // "for update" needs the right to update.
+    protected override async Task<string> AdmitApplicationAsync(ShopDb owner)
+    {
+        var application = new NpgsqlConnectionStringBuilder(owner.Database.GetConnectionString());
+        application.Username = application.Password = $"{application.Database}_app";
+        var (outbox, deadLetter, inbox, orders) = (TableOf<Envelope>(owner), TableOf<DeadLetter>(owner), TableOf<InboxMessage>(owner), TableOf<Order>(owner));
+        var schema = Quoted(owner.Model.FindEntityType(typeof(Envelope))!.GetSchema() ?? "public");
+#pragma warning disable EF1002 // names, which are no parameters
+        await owner.Database.ExecuteSqlRawAsync($"""
+            create role {application.Username} login password '{application.Password}';
+            revoke all on database {application.Database} from public;
+            revoke all on schema public from public;
+            grant connect on database {application.Database} to {application.Username};
+            grant usage on schema {schema} to {application.Username};
+            grant select, insert, update, delete on {outbox}, {inbox} to {application.Username};
+            grant select, insert on {deadLetter} to {application.Username};
+            grant select, insert, update, delete on {orders} to {application.Username};
+            """);
+#pragma warning restore EF1002
+        return application.ConnectionString;
+    }
+
+    private static string TableOf<T>(DbContext context)
+    {
+        var table = context.Model.FindEntityType(typeof(T))!;
+        return table.GetSchema() is { } schema ? $"{Quoted(schema)}.{Quoted(table.GetTableName()!)}" : Quoted(table.GetTableName()!);
+    }
+
+    // Braces would be placeholders of EF Core.
+    private static string Quoted(string name) => $"\"{name.Replace("\"", "\"\"", StringComparison.Ordinal).Replace("{", "{{", StringComparison.Ordinal).Replace("}", "}}", StringComparison.Ordinal)}\"";
 }

@@ -7,7 +7,7 @@ using OutboxBus.Storage;
 
 namespace OutboxBus.Conformance.Tests.Engines;
 
-public sealed partial class SqliteDatabase : TestDatabase
+public partial class SqliteDatabase : TestDatabase
 {
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("outboxbus-");
     private int _databases;

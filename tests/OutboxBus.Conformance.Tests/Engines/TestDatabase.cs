@@ -12,9 +12,16 @@ public abstract class TestDatabase : IAsyncLifetime
 
     public abstract string Engine { get; }
 
+    // The application's: it may not change the tables' structure.
     public string ConnectionString => _connectionString ?? throw new InvalidOperationException("The database is created by ReadyAsync.");
 
-    // Fresh, empty and never shared.
+    // What the tables are called.
+    public virtual OutboxTables Tables => new();
+
+    // The owner's, for tests that create, alter or analyze tables.
+    public string OwnerConnectionString { get; private set; } = "";
+
+    // Fresh, empty and never shared; the owner's.
     public abstract Task<string> CreateAsync();
 
     public abstract void Configure(DbContextOptionsBuilder options, string connectionString);
@@ -41,12 +48,13 @@ public abstract class TestDatabase : IAsyncLifetime
         var connectionString = await CreateAsync();
         await using var context = CreateShop(connectionString);
         await context.Database.EnsureCreatedAsync();
-        _connectionString = connectionString;
+        OwnerConnectionString = connectionString;
+        _connectionString = await AdmitApplicationAsync(context);
     }
 
     public async Task ClearAsync()
     {
-        await using var context = CreateShop();
+        await using var context = CreateShop(OwnerConnectionString);
         await context.Set<Envelope>().ExecuteDeleteAsync();
         await context.Set<DeadLetter>().ExecuteDeleteAsync();
         await context.Set<InboxMessage>().ExecuteDeleteAsync();
@@ -77,14 +85,17 @@ public abstract class TestDatabase : IAsyncLifetime
         command.CommandText = $"select {NowExpression}";
         await using var reader = await command.ExecuteReaderAsync();
         await reader.ReadAsync();
-        return CreateDialect(new OutboxTables()).ReadTime(reader, 0);
+        return CreateDialect(Tables).ReadTime(reader, 0);
     }
 
-    internal OutboxStore CreateStore(OutboxTables? tables = null, string? connectionString = null) => new(new Store(this, tables ?? new OutboxTables(), connectionString));
+    internal OutboxStore CreateStore(OutboxTables? tables = null, string? connectionString = null) => new(new Store(this, tables ?? Tables, connectionString));
 
     public Task InitializeAsync() => Task.CompletedTask;
 
     public virtual Task DisposeAsync() => Task.CompletedTask;
+
+    // Where the engine has rights: gives the application those it needs, and no others.
+    protected virtual Task<string> AdmitApplicationAsync(ShopDb owner) => Task.FromResult(owner.Database.GetConnectionString()!);
 
     protected static async Task<List<string>> LinesAsync(DbConnection connection, string query)
     {

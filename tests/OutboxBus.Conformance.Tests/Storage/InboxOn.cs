@@ -148,7 +148,7 @@ public abstract class InboxOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
     {
         await using var command = connection.CreateCommand();
         command.Transaction = transaction;
-        Database.CreateDialect(new OutboxTables()).RecordConsumed(command, key);
+        Database.CreateDialect(Database.Tables).RecordConsumed(command, key);
         return await command.ExecuteNonQueryAsync();
     }
 
@@ -258,7 +258,7 @@ public sealed class InboxOnPostgreSql(PostgreSqlDatabase database) : InboxOn<Pos
         await RecordAsync(first, Key, transaction);
         await using var command = second.CreateCommand();
         command.CommandTimeout = 1;
-        Database.CreateDialect(new OutboxTables()).RecordConsumed(command, Key);
+        Database.CreateDialect(Database.Tables).RecordConsumed(command, Key);
 
         var gaveUp = (await FluentActions.Awaiting(() => command.ExecuteNonQueryAsync()).Should().ThrowAsync<DbException>()).Which;
 

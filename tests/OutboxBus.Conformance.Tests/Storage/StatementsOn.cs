@@ -279,7 +279,7 @@ public abstract class StatementsOn<TDatabase>(TDatabase database) : SuiteOn<TDat
         {
             await using var command = connection.CreateCommand();
             command.Transaction = transaction;
-            Database.CreateDialect(new OutboxTables()).Bury(command, new Burial(claimed, DeadLetterReason.Corrupt, 1, null));
+            Database.CreateDialect(Database.Tables).Bury(command, new Burial(claimed, DeadLetterReason.Corrupt, 1, null));
             await command.ExecuteNonQueryAsync();
         }
 
