@@ -42,8 +42,14 @@ public sealed class AbortedTransactionsOnPostgreSql(PostgreSqlDatabase database)
             {
                 await using var transaction = await request.Db.Database.BeginTransactionAsync();
                 await request.PlaceAndSaveAsync("A-1");
-                using var cancellation = new CancellationTokenSource(TimeSpan.FromMilliseconds(50));
-                await request.Db.Database.Awaiting(slow => slow.ExecuteSqlRawAsync("select pg_sleep(60)", cancellation.Token)).Should().ThrowAsync<OperationCanceledException>();
+                await using var rival = Database.CreateShop();
+                await using var locking = await rival.Database.BeginTransactionAsync();
+                await rival.Database.ExecuteSqlRawAsync("select pg_advisory_xact_lock(1)");
+                using var cancellation = new CancellationTokenSource();
+                var waiting = request.Db.Database.ExecuteSqlRawAsync("select pg_advisory_xact_lock(1)", cancellation.Token);
+                await Database.SomebodyIsBlockedAsync();
+                await cancellation.CancelAsync();
+                await request.Awaiting(_ => waiting).Should().ThrowAsync<OperationCanceledException>();
                 await transaction.Awaiting(aborted => aborted.CommitAsync()).Should().ThrowAsync<OutboxBusException>();
             },
             []);
