@@ -123,18 +123,6 @@ public abstract class CommitOnceOn<TDatabase>(TDatabase database) : SuiteOn<TDat
     }
 
     [SkippableFact]
-    public async Task An_operation_is_no_consumed_message()
-    {
-        using var consumed = new CounterOf("outboxbus.consumed");
-        using var duplicates = new CounterOf("outboxbus.duplicates");
-        await using var shop = Shop.Create(Database);
-
-        await shop.InScopeAsync((db, outbox) => db.CommitOnceAsync(_ => PlaceAsync(db, outbox, "A-1"), default));
-
-        (consumed.Total, duplicates.Total).Should().Be((0, 0));
-    }
-
-    [SkippableFact]
     public async Task An_operation_that_ends_its_transaction_is_an_error()
     {
         await using var shop = Shop.Create(Database);

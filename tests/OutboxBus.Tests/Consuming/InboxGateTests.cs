@@ -161,6 +161,22 @@ public abstract class InboxGateTests : IAsyncLifetime
         _unit.Steps.Should().Equal([.. _begun, "rollback"]);
     }
 
+    [Fact]
+    public async Task Operation_is_committed_once_its_marker_first_and_is_no_consumed_message()
+    {
+        var id = Guid.NewGuid();
+
+        await _gate.CommitOnceAsync(_unit, id, Handle, CancellationToken.None);
+        await _gate.CommitOnceAsync(_unit, id, Handle, CancellationToken.None);
+
+        _unit.Steps.Should().Equal("begin", "command", "handler", "flush", "commit", "begin", "command", "rollback");
+        _handled.Should().Be(1);
+        _database.Count("inbox_message", $"message_id = {SqliteDatabase.Text(id)} and consumer = '$commit'").Should().Be(1);
+        _metrics.All.Should().NotContain(measured => measured.Instrument == "outboxbus.consumed" || measured.Instrument == "outboxbus.duplicates");
+        _logs.Count(301).Should().Be(0);
+        _reached.Should().BeEmpty();
+    }
+
     private protected Task Handle()
     {
         _handled++;
