@@ -23,7 +23,7 @@ public abstract class HostileValuesOn<TDatabase>(TDatabase database) : SuiteOn<T
     public async Task A_header_arrives_as_it_was_set(string header)
     {
         var (name, value, arrives) = HostileHeaders.Of[header];
-        await using var shop = Create(bus => bus.AddHandler<Received.Handler>());
+        await using var shop = Create(bus => bus.MassTransit(x => x.AddConsumer<Received.Consumer>()));
         await shop.StartAsync();
 
         await SaveAsync(shop, outbox => outbox.Publish(new OrderPlaced("A-1"), new PublishOptions { Headers = new Dictionary<string, object?> { [name] = value } }));
@@ -262,6 +262,17 @@ public sealed class Received
         public Task Handle(OrderPlaced message, IMessageContext context, CancellationToken cancellationToken)
         {
             received.Messages.Enqueue(new Message(message.Number, context.Headers));
+            return Task.CompletedTask;
+        }
+    }
+
+    // The headers that the transport has carried; a handler sees those of MassTransit's envelope, which is part of the body.
+    public sealed class Consumer(Received received) : IConsumer<OrderPlaced>
+    {
+        public Task Consume(ConsumeContext<OrderPlaced> context)
+        {
+            received.Messages.Enqueue(new Message(
+                context.Message.Number, context.ReceiveContext.TransportHeaders.GetAll().ToDictionary(header => header.Key, header => (object?)header.Value)));
             return Task.CompletedTask;
         }
     }
