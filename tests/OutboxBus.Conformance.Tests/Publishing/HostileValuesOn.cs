@@ -23,7 +23,7 @@ public abstract class HostileValuesOn<TDatabase>(TDatabase database) : SuiteOn<T
     public async Task A_header_arrives_as_it_was_set(string header)
     {
         var (name, value, arrives) = HostileHeaders.Of[header];
-        await using var shop = Create(bus => bus.MassTransit(x => x.AddConsumer<Received.Consumer>()));
+        await using var shop = Create(bus => bus.MassTransit(x => x.AddConsumer<Received.HeaderConsumer>()));
         await shop.StartAsync();
 
         await SaveAsync(shop, outbox => outbox.Publish(new OrderPlaced("A-1"), new PublishOptions { Headers = new Dictionary<string, object?> { [name] = value } }));
@@ -267,7 +267,7 @@ public sealed class Received
     }
 
     // The headers that the transport has carried; a handler sees those of MassTransit's envelope, which is part of the body.
-    public sealed class Consumer(Received received) : IConsumer<OrderPlaced>
+    public sealed class HeaderConsumer(Received received) : IConsumer<OrderPlaced>
     {
         public Task Consume(ConsumeContext<OrderPlaced> context)
         {
