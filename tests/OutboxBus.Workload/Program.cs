@@ -51,8 +51,8 @@ public static class Program
             bus.Delivery(delivery =>
             {
                 delivery.Enabled = settings.Delivers;
-                delivery.Lease = LedgerDb.Lease;
-                delivery.SendTimeout = TimeSpan.FromSeconds(1);
+                delivery.Lease = settings.Lease;
+                delivery.SendTimeout = settings.Lease / 2;
                 delivery.PollInterval = TimeSpan.FromMilliseconds(200);
             });
             if (settings.Consumes)

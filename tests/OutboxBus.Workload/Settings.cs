@@ -19,6 +19,9 @@ public sealed record Settings
     /// <summary>Whether it delivers from the outbox.</summary>
     public bool Delivers { get; init; } = true;
 
+    /// <summary>How long a claim lasts; a send may take half of it.</summary>
+    public TimeSpan Lease { get; init; } = LedgerDb.Lease;
+
     /// <summary>How many orders it places, one after the other; then it says so on its standard output.</summary>
     public int Messages { get; init; }
 
@@ -33,7 +36,7 @@ public sealed record Settings
         List<string> arguments =
         [
             "--postgres", Postgres, "--rabbitmq", RabbitMq, "--consumes", $"{Consumes}", "--inbox", $"{Inbox}", "--delivers", $"{Delivers}",
-            "--messages", $"{Messages}", "--kill-after", $"{KillAfter}",
+            "--messages", $"{Messages}", "--kill-after", $"{KillAfter}", "--lease", $"{Lease:c}",
         ];
         if (KillAt is { } point)
             arguments.AddRange(["--kill-at", $"{point}"]);
@@ -56,6 +59,7 @@ public sealed record Settings
                 "--inbox" => settings with { Inbox = Enum.Parse<InboxMode>(value) },
                 "--delivers" => settings with { Delivers = bool.Parse(value) },
                 "--messages" => settings with { Messages = int.Parse(value, CultureInfo.InvariantCulture) },
+                "--lease" => settings with { Lease = TimeSpan.ParseExact(value, "c", CultureInfo.InvariantCulture) },
                 "--kill-at" => settings with { KillAt = Enum.Parse<FaultPoint>(value) },
                 "--kill-after" => settings with { KillAfter = int.Parse(value, CultureInfo.InvariantCulture) },
                 _ => throw new FormatException($"{name} is not known."),

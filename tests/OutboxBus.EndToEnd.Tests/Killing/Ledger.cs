@@ -1,6 +1,7 @@
 using FluentAssertions;
 using Microsoft.EntityFrameworkCore;
 using OutboxBus.EndToEnd.Tests.Support;
+using OutboxBus.Storage;
 using OutboxBus.TestServers;
 using OutboxBus.Workload;
 
@@ -35,6 +36,16 @@ internal sealed class Ledger : IAsyncDisposable
         await using (await Worker.StartAsync(ledger.Settings with { Consumes = true, Delivers = false }))
             await ledger.Broker.BindAsync(Spy, typeof(Workload.OrderPlaced));
         return ledger;
+    }
+
+    /// <summary>Lets the rows that are inserted from now on be leased for longer: on a busy machine no send may outlast its lease.</summary>
+    public async Task LeaseFreshRowsAsync(TimeSpan lease)
+    {
+        await using var db = Read();
+        await db.Database.OpenConnectionAsync();
+        await using var alter = db.Database.GetDbConnection().CreateCommand();
+        alter.CommandText = $"alter table {OutboxTables.DefaultOutbox} alter column visible_at set default clock_timestamp() + interval '{(int)lease.TotalSeconds} seconds'";
+        await alter.ExecuteNonQueryAsync();
     }
 
     public LedgerDb Read() => new(_options);
