@@ -2,7 +2,9 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using FluentAssertions;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
 using OutboxBus.EndToEnd.Tests.Support;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.EndToEnd.Tests.Delivery;
@@ -76,8 +78,13 @@ public sealed class When_rows_are_poison
     private static async Task StoreAsync(Stack stack, params object[] messages)
     {
         await using var publisher = await App.StartAsync(stack, bus => bus.Delivery(delivery => delivery.Enabled = false));
-        foreach (var message in messages)
-            await publisher.PublishAsync(message, new PublishOptions { RequireRoute = message is StockReserved });
+        await publisher.InScopeAsync(async (services, db) =>
+        {
+            var outbox = services.GetRequiredService<IOutboxContext>();
+            foreach (var message in messages)
+                await outbox.Publish(message, message.GetType(), new PublishOptions { RequireRoute = message is StockReserved });
+            await db.SaveChangesAsync();
+        });
     }
 
     private static async Task<long> ChangesWhilePollingAsync(ShopDb db)
