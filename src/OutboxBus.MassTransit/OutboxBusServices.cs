@@ -95,8 +95,10 @@ internal static class OutboxBusServices
             provider.GetRequiredService<OutboxBusOptions>().Publishing,
             provider.GetRequiredService<OutboxMetrics>(),
             provider.GetRequiredService<ILogger<BypassGuard>>()));
-        services.AddPublishObserver<BypassObserver>();
-        services.AddSendObserver<BypassObserver>();
+        // Late: the bus asks for its observers before the options are validated, and would wrap what they complain about.
+        services.AddSingleton(provider => new BypassObserver(new Lazy<BypassGuard>(provider.GetRequiredService<BypassGuard>)));
+        services.AddPublishObserver(provider => provider.GetRequiredService<BypassObserver>());
+        services.AddSendObserver(provider => provider.GetRequiredService<BypassObserver>());
         services.AddSingleton(provider => new EnvelopeIntake(
             Envelope.DefaultBus,
             provider.GetRequiredService<OutboxBusOptions>(),

@@ -4,7 +4,7 @@ using OutboxBus.Publishing;
 namespace OutboxBus.MassTransit.Publishing;
 
 /// <summary>Sees what goes to the broker without being captured, before it goes.</summary>
-internal sealed class BypassObserver(BypassGuard guard) : IPublishObserver, ISendObserver
+internal sealed class BypassObserver(Lazy<BypassGuard> guard) : IPublishObserver, ISendObserver
 {
     public Task PrePublish<T>(PublishContext<T> context)
         where T : class => Check(context);
@@ -29,7 +29,7 @@ internal sealed class BypassObserver(BypassGuard guard) : IPublishObserver, ISen
     {
         // A request waits for its answer: after the commit would be too late.
         if (context.RequestId is null)
-            guard.MessageGoesDirectly(MessageUrn.ForTypeString<T>());
+            guard.Value.MessageGoesDirectly(MessageUrn.ForTypeString<T>());
         return Task.CompletedTask;
     }
 }
