@@ -19,7 +19,7 @@ public static class OutboxBusDbContextExtensions
     /// happen again. A retry waits until the server has decided a commit in doubt. The marker is purged with the inbox, after
     /// <see cref="InboxOptions.Retention"/>.
     /// </remarks>
-    /// <param name="context">The context that holds the outbox.</param>
+    /// <param name="context">The context that the scope publishes into: its own, or one enlisted with <c>outbox.Enlist</c>.</param>
     /// <param name="operation">What to do; may run several times.</param>
     /// <param name="cancellationToken">Cancels the operation; not the question whether a commit has happened.</param>
     /// <exception cref="OutboxBusException">

@@ -41,7 +41,7 @@ public sealed class Envelope
     /// <summary>The scope in which order is kept; null: unordered.</summary>
     public string? OrderingKey { get; set; }
 
-    /// <summary>The position among the messages of its transaction, from 0.</summary>
+    /// <summary>Grows with each message that its unit of work publishes: the order of those that share a transaction.</summary>
     public int Seq { get; set; }
 
     /// <summary>The message's id, the same on every delivery.</summary>

@@ -70,9 +70,12 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     {
         lock (_tracked)
         {
+            // Published by an interceptor of the application that runs after ours, and nothing will detect changes: now or never.
+            var isNowOrNever = _saving && !context.ChangeTracker.AutoDetectChangesEnabled;
+            if (isNowOrNever)
+                CheckAtomicity();
             _pending.Add(envelope);
-            // Published by an interceptor of the application that runs after ours: still in time for this save.
-            if (_saving)
+            if (isNowOrNever)
                 Track();
         }
     }
@@ -148,7 +151,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         var gate = _gate;
         _gate = null;
         _record = null;
-        _saving = false;
+        EndSaving();
         _pending.Restart(_beforeGate);
         lock (_tracked)
             _tracked.Clear();
@@ -159,14 +162,20 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             return;
         try
         {
-            await gate.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
+            try
+            {
+                await gate.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
+            }
+            finally
+            {
+                await gate.DisposeAsync().ConfigureAwait(false);
+            }
         }
-        catch (Exception exception) when (exception is DbException or InvalidOperationException or IOException or TimeoutException)
+        catch (Exception)
         {
-            // The transaction is gone already, or the connection is: either way the server rolls it back.
+            // The transaction is gone already, or the connection is: either way the server rolls it back. Nor may anything, such
+            // as an interceptor of the application, take the place of the error that led here.
         }
-
-        await gate.DisposeAsync().ConfigureAwait(false);
     }
 
     /// <summary>After the gate's commit: publishes are welcome again, and nothing is tracked, however the commit was found to have happened.</summary>
@@ -212,17 +221,45 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         lock (_tracked)
         {
             Track();
+            // A save that an interceptor of the application has refused told nobody of its end.
+            if (!_saving)
+                context.ChangeTracker.DetectingAllChanges += TrackLate;
             _saving = true;
         }
     }
 
+    /// <summary>
+    /// The save looks for changes, after all interceptors: what they have published is still in time. Not when it is published,
+    /// as publishers may be on other threads than the save.
+    /// </summary>
+    private void TrackLate(object? sender, DetectChangesEventArgs e)
+    {
+        if (Lease != context.ContextId.Lease)
+            return;
+        lock (_tracked)
+            Track();
+    }
+
+    private void EndSaving()
+    {
+        if (!_saving)
+            return;
+        _saving = false;
+        context.ChangeTracker.DetectingAllChanges -= TrackLate;
+    }
+
     /// <summary>SaveChanges has failed, or something has after its rows were written.</summary>
-    public void SaveFailed() => Saved(0);
+    public void SaveFailed()
+    {
+        // Of a batch that fails after its first statement no command event tells.
+        CommandFailed();
+        Saved(0);
+    }
 
     /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes or the inbox record.</summary>
     public int Saved(int rows)
     {
-        _saving = false;
+        EndSaving();
         if (_gate is not null && !_flushing)
             return 0;
 
@@ -261,20 +298,40 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     /// <summary>The scope ends. Its transaction most likely has too, even if others ended it: delivery looks for the envelopes.</summary>
     public void ScopeEnds() => handOff.Offer([.. _awaitingCommit], CommitCertainty.Unverified, _savedFrom);
 
+    /// <summary>The scope turns to another context. A transaction disposed without a commit has raised no event, and would be waited for until the scope ends.</summary>
+    public void EnlistmentEnds()
+    {
+        try
+        {
+            OfferEnded();
+        }
+        catch (ObjectDisposedException)
+        {
+            // And with the context its transaction.
+            OfferAwaiting(CommitCertainty.Unverified);
+        }
+    }
+
     /// <summary>Whether the database has answered for a row.</summary>
     private bool WasInserted(Envelope envelope)
-        => context.Entry(envelope) is { State: not EntityState.Detached } entry && entry.Property(row => row.CreatedAt).CurrentValue != default;
+        // Accepted values stand in the object, even if an interceptor of the application has cleared the tracker since.
+        => envelope.CreatedAt != default
+            || (context.Entry(envelope) is { State: not EntityState.Detached } entry && entry.Property(row => row.CreatedAt).CurrentValue != default);
 
     /// <summary>Hands off what the database has answered for, or keeps it until its transaction has ended; returns how many that were.</summary>
     private int NoteSaved()
     {
         // What the application has removed from the change tracker, or published too late for this save, was not saved and stays known as such.
-        var inserted = _tracked.FindAll(WasInserted);
+        List<Envelope> inserted;
+        lock (_tracked)
+        {
+            inserted = _tracked.FindAll(WasInserted);
+            _tracked.RemoveAll(inserted.Contains);
+        }
+
         if (inserted.Count == 0)
             return 0;
 
-        lock (_tracked)
-            _tracked.RemoveAll(inserted.Contains);
         var saved = inserted.ConvertAll(TakeSaved);
         var savedFrom = _savedFrom;
         if (context.Database.CurrentTransaction is { } transaction)
@@ -332,26 +389,31 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
     private int DetachRecord()
     {
-        if (_record is null || context.Entry(_record) is not { State: not EntityState.Detached } entry || entry.Property(row => row.ConsumedAt).CurrentValue == default)
+        if (_record is null || (_record.ConsumedAt == default && context.Entry(_record).Property(row => row.ConsumedAt).CurrentValue == default))
             return 0;
-        entry.State = EntityState.Detached;
+        context.Entry(_record).State = EntityState.Detached;
         _record = null;
         return 1;
     }
 
     private void Track()
     {
-        if (_atomicityIsOff && _pending.Snapshot().Count > 0)
-        {
-            throw new OutboxBusException(
-                "A message was published into a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
-                + "Begin a transaction around SaveChanges, or set AutoTransactionBehavior to WhenNeeded.");
-        }
-
+        if (_pending.Snapshot().Count > 0)
+            CheckAtomicity();
         foreach (var envelope in _pending.Take())
         {
             context.Add(envelope);
             _tracked.Add(envelope);
+        }
+    }
+
+    private void CheckAtomicity()
+    {
+        if (_atomicityIsOff)
+        {
+            throw new OutboxBusException(
+                "A message was published into a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
+                + "Begin a transaction around SaveChanges, or set AutoTransactionBehavior to WhenNeeded.");
         }
     }
 

@@ -122,8 +122,10 @@ internal sealed class DbContextUnitOfWorkSource<TDbContext>(IServiceProvider ser
                 return;
             _ofFlow.Value = OfFlow();
             // A scope may live for hours and enlist a context for each click.
-            _unfinished.Add(enlistment.Leave());
-            _unfinished.RemoveAll(unit => !unit.IsUnfinished);
+            var unit = enlistment.Leave();
+            unit.EnlistmentEnds();
+            _unfinished.Add(unit);
+            _unfinished.RemoveAll(left => !left.IsUnfinished);
         }
     }
 

@@ -13,9 +13,15 @@ internal sealed class UnitOfWorkRegistry(HandOff handOff, TimeProvider time)
     {
         if (Find(context) is { } unit)
             return unit;
-        unit = new DbContextUnitOfWork(context, handOff, time);
-        _units.AddOrUpdate(context, unit);
-        return unit;
+        // A publish and a save may both be the first: a message appended to a second unit would never be saved.
+        lock (_units)
+        {
+            if (Find(context) is { } found)
+                return found;
+            unit = new DbContextUnitOfWork(context, handOff, time);
+            _units.AddOrUpdate(context, unit);
+            return unit;
+        }
     }
 
     public DbContextUnitOfWork? Find(DbContext? context)

@@ -8,8 +8,8 @@ internal sealed class MessageContext(ConsumeContext context) : OutboxContext(con
 {
     private Dictionary<string, object?>? _headers;
 
-    // The inbox has refused messages without an id.
-    public Guid MessageId => context.MessageId!.Value;
+    // As the inbox identifies it: a redelivery may have got an id of its own. The inbox has refused messages without an id.
+    public Guid MessageId => context.GetOriginalMessageId() ?? context.MessageId!.Value;
 
     public Guid? CorrelationId => context.CorrelationId;
 

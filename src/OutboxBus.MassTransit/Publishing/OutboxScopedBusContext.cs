@@ -74,10 +74,11 @@ internal sealed class OutboxScopedBusContextProvider(
     IServiceProvider services,
     BypassGuard guard) : IScopedBusContextProvider<IBus>, IDisposable
 {
-    // Whoever has asked for a publisher of the scope is not expected to publish past it.
-    private readonly IDisposable _inside = guard.Enter();
+    // Whoever has asked for a publisher of the scope is not expected to publish past it. In the scope of a consumed message the
+    // inbox says when that begins: outside it MassTransit itself publishes faults and sends redeliveries, from the same flow.
+    private readonly IDisposable? _inside = consuming.HasContext ? null : guard.Enter();
 
     public ScopedBusContext Context { get; } = new OutboxScopedBusContext(bus, clientFactory.Value, consuming, services);
 
-    public void Dispose() => _inside.Dispose();
+    public void Dispose() => _inside?.Dispose();
 }

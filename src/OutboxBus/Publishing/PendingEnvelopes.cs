@@ -22,7 +22,7 @@ internal sealed class PendingEnvelopes
             {
                 throw new OutboxBusException(
                     $"A message of type {envelope.MessageType} was published after its unit of work had been sealed, and would be lost. "
-                    + "Publish before the handler returns, and await every publish.");
+                    + "Publish before the handler returns, and await every publish; filters outside the inbox publish before the handler runs, not after.");
             }
 
             envelope.Seq = _nextSeq++;

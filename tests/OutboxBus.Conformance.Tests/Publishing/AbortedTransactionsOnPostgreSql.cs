@@ -69,6 +69,20 @@ public sealed class AbortedTransactionsOnPostgreSql(PostgreSqlDatabase database)
             []);
 
     [SkippableFact]
+    public Task The_commit_after_a_batch_that_failed_at_its_second_statement_throws_too()
+        => StoresAndSendsAsync(
+            async request =>
+            {
+                request.Db.Database.AutoSavepointsEnabled = false;
+                await using var transaction = await request.Db.Database.BeginTransactionAsync();
+                await request.PlaceAndSaveAsync("A-1");
+                request.Db.AddRange(new Order { Number = "A-2" }, new Order { Number = "A-1" });
+                await request.Db.Awaiting(failing => failing.SaveChangesAsync()).Should().ThrowAsync<DbUpdateException>();
+                await transaction.Awaiting(aborted => aborted.CommitAsync()).Should().ThrowAsync<OutboxBusException>();
+            },
+            []);
+
+    [SkippableFact]
     public Task A_failure_rolled_back_to_a_savepoint_does_not_stop_the_commit()
         => StoresAndSendsAsync(
             async request =>

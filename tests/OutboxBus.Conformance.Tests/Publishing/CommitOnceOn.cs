@@ -214,7 +214,7 @@ public abstract class CommitOnceOn<TDatabase>(TDatabase database) : SuiteOn<TDat
             await db.SaveChangesAsync();
         });
 
-        (await refused.Task).Should().BeOfType<OutboxBusException>().Which.Message.Should().Contain("inside a message handler");
+        (await refused.Task.WaitAsync(Eventually.Limit)).Should().BeOfType<OutboxBusException>().Which.Message.Should().Contain("inside a message handler");
         await shop.StopAsync();
     }
 

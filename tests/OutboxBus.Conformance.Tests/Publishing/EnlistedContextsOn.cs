@@ -172,7 +172,6 @@ public abstract class EnlistedContextsOn<TDatabase>(TDatabase database) : Transa
     public async Task Messages_of_contexts_disposed_before_they_were_saved_are_reported_when_the_scope_ends(Origin origin)
     {
         await using var shop = Shop.Create(Database, register: Register(origin));
-        using var unsaved = new CounterOf("outboxbus.unsaved");
         await InScopeAsync(shop, async request =>
         {
             await request.Outbox.Publish(new OrderPlaced("never saved"));
@@ -189,7 +188,6 @@ public abstract class EnlistedContextsOn<TDatabase>(TDatabase database) : Transa
 
         (await MessagesAsync()).Should().BeEmpty();
         shop.Errors.Should().ContainSingle().Which.Should().StartWith("3 captured message(s) were never saved");
-        unsaved.Total.Should().BeGreaterThanOrEqualTo(3);
     }
 
     [SkippableFact]
@@ -208,12 +206,30 @@ public abstract class EnlistedContextsOn<TDatabase>(TDatabase database) : Transa
     }
 
     [SkippableFact]
-    public async Task A_scope_that_lives_for_long_lets_saved_contexts_go()
+    public async Task An_operation_that_commits_once_takes_the_messages_of_an_enlisted_context()
+    {
+        await using var shop = await DeliveringAsync(register: Register(Origin.Factory));
+        await InScopeAsync(shop, async request =>
+        {
+            await using var db = await CreateAsync(request, Origin.Factory);
+            using var enlistment = request.Outbox.Enlist(db);
+            await db.CommitOnceAsync(_ => request.PlaceAsync(db, "A-1"), default);
+        });
+
+        (await OrdersAsync()).Should().Equal("A-1");
+        await SentAloneAsync(shop, "A-1");
+        shop.Errors.Should().BeEmpty();
+    }
+
+    [SkippableTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_scope_that_lives_for_long_lets_contexts_go(bool commits)
     {
         await using var shop = Shop.Create(Database, register: Register(Origin.Factory));
         await InScopeAsync(shop, async circuit =>
         {
-            var click = await ClickAsync(circuit);
+            var click = await ClickAsync(circuit, commits);
             await Eventually.BecomesAsync(
                 () =>
                 {
@@ -291,12 +307,15 @@ public abstract class EnlistedContextsOn<TDatabase>(TDatabase database) : Transa
         ? new ShopDb(request.Services.GetRequiredService<DbContextOptions<ShopDb>>())
         : await request.Services.GetRequiredService<IDbContextFactory<ShopDb>>().CreateDbContextAsync();
 
-    private static async Task<WeakReference> ClickAsync(Request circuit)
+    private static async Task<WeakReference> ClickAsync(Request circuit, bool commits)
     {
         await using var db = await CreateAsync(circuit, Origin.Factory);
         using var enlistment = circuit.Outbox.Enlist(db);
+        await using var transaction = await db.Database.BeginTransactionAsync();
         await circuit.PlaceAsync(db, "A-1");
         await db.SaveChangesAsync();
+        if (commits)
+            await transaction.CommitAsync();
         return new WeakReference(db);
     }
 

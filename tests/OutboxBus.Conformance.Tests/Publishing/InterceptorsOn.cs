@@ -12,11 +12,11 @@ namespace OutboxBus.Conformance.Tests.Publishing;
 public abstract class InterceptorsOn<TDatabase>(TDatabase database) : TransactionsOn<TDatabase>(database)
     where TDatabase : TestDatabase
 {
-    // Registered before or after the interceptor of OutboxBus; saved synchronously or not.
-    public static TheoryData<bool, bool> Ways => new() { { true, true }, { true, false }, { false, true }, { false, false } };
-
     [SkippableTheory]
-    [MemberData(nameof(Ways))]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
     public async Task A_message_published_while_saving_rides_that_save(bool first, bool synchronous)
     {
         var interceptor = new Interceptor { Saving = PublishOrders };
@@ -33,7 +33,10 @@ public abstract class InterceptorsOn<TDatabase>(TDatabase database) : Transactio
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Ways))]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
     public async Task A_message_published_after_saving_rides_the_next_save(bool first, bool synchronous)
     {
         var interceptor = new Interceptor();
@@ -57,7 +60,10 @@ public abstract class InterceptorsOn<TDatabase>(TDatabase database) : Transactio
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Ways))]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
     public async Task A_message_published_and_saved_after_saving_is_sent_with_the_first(bool first, bool synchronous)
     {
         var interceptor = new Interceptor();
@@ -80,7 +86,10 @@ public abstract class InterceptorsOn<TDatabase>(TDatabase database) : Transactio
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Ways))]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
     public async Task A_failure_after_saving_does_not_take_back_what_is_committed(bool first, bool synchronous)
     {
         var interceptor = new Interceptor();
@@ -104,7 +113,10 @@ public abstract class InterceptorsOn<TDatabase>(TDatabase database) : Transactio
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Ways))]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
     public async Task A_save_that_is_refused_and_repaired_stores_its_message_once(bool first, bool synchronous)
     {
         var interceptor = new Interceptor
@@ -159,7 +171,7 @@ public abstract class InterceptorsOn<TDatabase>(TDatabase database) : Transactio
 
     private static void PublishOrders(DbContext db, IOutboxContext outbox)
     {
-        foreach (var order in db.ChangeTracker.Entries<Order>().Where(entry => entry.State == EntityState.Added).ToList())
+        foreach (var order in db.ChangeTracker.Entries<Order>().Where(entry => entry.State == EntityState.Added))
             Now(outbox.Publish(new OrderPlaced(order.Entity.Number)));
     }
 

@@ -18,6 +18,8 @@ public sealed class Redelivered
         { StackKind.PostgreSqlRabbitMq, "redeliver" },
         { StackKind.PostgreSqlRabbitMq, "defer" },
         { StackKind.PostgreSqlRabbitMq, "forward" },
+        { StackKind.PostgreSqlRabbitMq, "short" },
+        { StackKind.SqliteInMemory, "short" },
         { StackKind.SqliteInMemory, "redeliver" },
         { StackKind.SqliteInMemory, "defer" },
         { StackKind.SqliteInMemory, "forward" },
@@ -152,6 +154,7 @@ public sealed class ReturningConsumer(ShopDb db, Probe probe, Way way) : IConsum
             "redeliver" => context.Redeliver(TimeSpan.FromMilliseconds(50)),
             "later" => context.Redeliver(TimeSpan.FromHours(1)),
             "defer" => context.Defer(TimeSpan.FromMilliseconds(50)),
+            "short" => context.Forward(new Uri("queue:shared")),
             _ => context.Forward(context.ReceiveContext.InputAddress),
         });
         if (way.FailsFirst && before == 0)

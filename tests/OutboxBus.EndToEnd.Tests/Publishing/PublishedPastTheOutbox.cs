@@ -81,6 +81,30 @@ public sealed class PublishedPastTheOutbox
         (await stack.EffectsAsync()).Should().Be(0);
     }
 
+    [SkippableTheory]
+    [InlineData(OutboxBypass.Throw)]
+    [InlineData(OutboxBypass.Warn)]
+    public async Task A_fault_does_not_count_where_a_filter_outside_takes_a_publisher(OutboxBypass bypass)
+    {
+        await using var stack = Stack.SqliteInMemory();
+        await using var app = await App.StartMassTransitAsync(
+            stack,
+            bus =>
+            {
+                bus.AddConsumer<FailingConsumer>();
+                bus.AddConsumer<FaultConsumer>();
+                bus.AddConfigureEndpointsCallback((context, _, endpoint) => endpoint.UseConsumeFilter(typeof(PublishingFilter<>), context));
+            },
+            store => store.Publishing(publishing => publishing.Bypass = bypass));
+        using var counters = new Counters(app);
+
+        await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
+
+        await app.Probe.SeesAsync("fault", 1);
+        app.Probe.Of("fault").Single().What.Should().Be("The handler fails.");
+        counters[Bypassed].Should().Be(0);
+    }
+
     // Not on SQLite, where the handler that answers waits for its turn until the one that asks has ended.
     [SkippableFact]
     public async Task Requests_answers_and_faults_of_a_handler_do_not_count()
@@ -140,4 +164,26 @@ public sealed class FaultHandler(Probe probe) : IMessageHandler<Fault<OrderPlace
         probe.Saw("fault");
         return Task.CompletedTask;
     }
+}
+
+public sealed class FailingConsumer : IConsumer<OrderPlaced>
+{
+    public Task Consume(ConsumeContext<OrderPlaced> context) => throw new InvalidOperationException("The handler fails.");
+}
+
+public sealed class FaultConsumer(Probe probe) : IConsumer<Fault<OrderPlaced>>
+{
+    public Task Consume(ConsumeContext<Fault<OrderPlaced>> context)
+    {
+        probe.Saw("fault", context.Message.Exceptions[0].Message);
+        return Task.CompletedTask;
+    }
+}
+
+public sealed class PublishingFilter<T>(IPublishEndpoint publisher) : IFilter<ConsumeContext<T>>
+    where T : class
+{
+    public Task Send(ConsumeContext<T> context, IPipe<ConsumeContext<T>> next) => next.Send(context);
+
+    public void Probe(ProbeContext context) => _ = publisher;
 }
