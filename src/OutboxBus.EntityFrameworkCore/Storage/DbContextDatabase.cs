@@ -2,6 +2,7 @@ using System.Data.Common;
 using System.Transactions;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Infrastructure;
+using Microsoft.EntityFrameworkCore.Storage;
 using Microsoft.Extensions.DependencyInjection;
 using OutboxBus.EntityFrameworkCore.Publishing;
 using OutboxBus.Storage;
@@ -36,7 +37,8 @@ internal sealed class DbContextDatabase<TDbContext> : IOutboxDatabase
             var database = Resolve(scope.ServiceProvider).Database;
             // Whoever wakes delivery may do so inside a TransactionScope of its own.
             using (new TransactionScope(TransactionScopeOption.Suppress, TransactionScopeAsyncFlowOption.Enabled))
-                await database.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+                // Past the application's retrying execution strategy, which would try for a minute: delivery has pauses of its own.
+                await database.GetService<IRelationalConnection>().OpenAsync(cancellationToken).ConfigureAwait(false);
             return new ScopedConnection(scope, database.GetDbConnection());
         }
         catch

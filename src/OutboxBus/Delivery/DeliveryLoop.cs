@@ -51,7 +51,7 @@ internal sealed class DeliveryLoop
         _circuit = new Circuit(options, time, random);
         _settlement = new Settlement(store, _held, _pacing, outage, wakeUp, options, time, metrics, logger);
         _sends = new EnvelopeSends(bus, store, sender, _held, _circuit, _pacing, _settlement, outage, wakeUp, options, time, metrics, faults, logger, random);
-        _source = new EnvelopeSource(bus, store, handOff, _pacing, _circuit, _held, _settlement, outage, options, time, metrics, faults, logger);
+        _source = new EnvelopeSource(bus, store, handOff, _pacing, _circuit, _held, _settlement, outage, wakeUp, options, time, metrics, faults, logger);
     }
 
     /// <summary>
@@ -110,7 +110,7 @@ internal sealed class DeliveryLoop
     }
 
     private bool IsDrained(CancellationToken stopClaiming)
-        => stopClaiming.IsCancellationRequested && _handOff.IsClosed && (_handOff.IsEmpty || _circuit.IsOpen);
+        => stopClaiming.IsCancellationRequested && !_source.IsClaiming && _handOff.IsClosed && (_handOff.IsEmpty || _circuit.IsOpen);
 
     /// <summary>How long there is nothing to do unless something wakes the loop.</summary>
     private TimeSpan IdleTime(CancellationToken stopClaiming)
@@ -118,6 +118,8 @@ internal sealed class DeliveryLoop
         if (_circuit.IsOpen && !_handOff.IsEmpty)
             return _circuit.UntilProbe;
         if (stopClaiming.IsCancellationRequested)
+            return OnlyWhenWoken;
+        if (_source.IsClaiming)
             return OnlyWhenWoken;
         if (_settlement.IsFailing)
             return PauseAfterDefect;

@@ -14,6 +14,7 @@ internal sealed class EnvelopeSource(
     HeldEnvelopes held,
     Settlement settlement,
     DatabaseOutage outage,
+    WakeUp wakeUp,
     DeliveryOptions options,
     TimeProvider time,
     OutboxMetrics metrics,
@@ -23,19 +24,39 @@ internal sealed class EnvelopeSource(
     private static readonly TimeSpan PauseAfterRefusal = TimeSpan.FromSeconds(1);
 
     private bool _refused;
+    private Task<IReadOnlyList<LeasedEnvelope>>? _claiming;
+
+    /// <summary>Whether a claim is under way; its end wakes the loop.</summary>
+    public bool IsClaiming => _claiming is not null;
 
     /// <summary>Takes what is there without waiting for more: first what was handed off, then, when it is time, a claim.</summary>
     public async Task<IReadOnlyList<LeasedEnvelope>> TakeAsync(CancellationToken stopClaiming, CancellationToken abortSending)
     {
-        held.ForgetCompleted();
+        if (_claiming is null)
+            held.ForgetCompleted();
         while (handOff.TryTakeDelay(out var dueAt))
             pacing.ExpectAt(dueAt);
         var taken = await TakeHandedOffAsync(abortSending);
         // What is confirmed is deleted before it can be claimed.
-        if (stopClaiming.IsCancellationRequested || !pacing.IsDue || settlement.IsFailing || (circuit.IsOpen && !MayTake(taken.Count)))
+        if (_claiming is null && !stopClaiming.IsCancellationRequested && pacing.IsDue && !settlement.IsFailing && (!circuit.IsOpen || MayTake(taken.Count)))
+        {
+            _claiming = ClaimAsync(stopClaiming);
+            _ = WakeAfterAsync(_claiming);
+        }
+
+        // A claim that hangs must not keep back what was handed off.
+        if (_claiming is not { IsCompleted: true } claimed)
             return taken;
+        _claiming = null;
         // Hand-offs without end must not keep retries and other processes' rows waiting.
-        return [.. await ClaimAsync(stopClaiming), .. taken];
+        return [.. (await claimed).Where(leased => !held.TakesOver(leased.Envelope)), .. taken];
+    }
+
+    /// <summary>Only when the claim has ended can the loop, once woken, see that it has.</summary>
+    private async Task WakeAfterAsync(Task claim)
+    {
+        await claim.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        wakeUp.Set();
     }
 
     /// <summary>With the circuit open one message at a time may go, when the pause is over.</summary>
@@ -110,7 +131,7 @@ internal sealed class EnvelopeSource(
         metrics.Claimed(claimed.Count);
         await faults.ReachAsync(FaultPoint.AfterClaim, null);
         var leaseEnds = claimStarted + (long)(options.Lease.TotalSeconds * time.TimestampFrequency);
-        return [.. claimed.Where(envelope => !held.TakesOver(envelope)).Select(envelope => new LeasedEnvelope(envelope, leaseEnds))];
+        return [.. claimed.Select(envelope => new LeasedEnvelope(envelope, leaseEnds))];
     }
 
     private void NoteFailure(Exception exception)

@@ -167,6 +167,10 @@ internal sealed class Settlement(
             }
             while (Take().Count > 0);
         }
+        catch (OperationCanceledException) when (limit.IsCancellationRequested)
+        {
+            // The database hangs: it has refused nothing. The end of the loop reports what is left.
+        }
         catch (Exception exception)
         {
             if (store.IsAway(exception))

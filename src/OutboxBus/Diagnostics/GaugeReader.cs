@@ -29,7 +29,8 @@ internal sealed class GaugeReader(string bus, IOutboxDatabase database, HealthOp
             return;
         try
         {
-            metrics.Observed(await _store.StatusAsync(bus, options.CountLimit, cancellationToken));
+            // A driver may be deaf to its token while the network hangs; the stop waits for nobody.
+            metrics.Observed(await _store.StatusAsync(bus, options.CountLimit, cancellationToken).WaitAsync(cancellationToken));
         }
         catch (Exception) when (!cancellationToken.IsCancellationRequested)
         {

@@ -32,7 +32,8 @@ internal sealed class InboxPurge(IOutboxDatabase database, DatabaseOutage outage
             int deleted;
             do
             {
-                deleted = await store.PurgeInboxAsync(options.Retention, options.PurgeBatch, cancellationToken);
+                // A driver may be deaf to its token while the network hangs; the stop waits for nobody.
+                deleted = await store.PurgeInboxAsync(options.Retention, options.PurgeBatch, cancellationToken).WaitAsync(cancellationToken);
                 if (deleted > 0)
                     logger.Purged(deleted, store.DatabaseKey);
             }

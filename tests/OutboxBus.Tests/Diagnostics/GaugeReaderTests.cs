@@ -58,6 +58,18 @@ public sealed class GaugeReaderTests : IDisposable
         Pending().Should().BeNull();
     }
 
+    [Fact]
+    public async Task Stop_does_not_wait_for_a_driver_that_is_deaf_to_its_token()
+    {
+        using var reader = NewReader();
+        _ = Pending();
+        _database.Hangs = true;
+        await reader.StartAsync(CancellationToken.None);
+        await Eventually.BecomesAsync(() => _database.Hanging > 0, "the driver hangs");
+
+        await reader.StopAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(10));
+    }
+
     public void Dispose()
     {
         _metrics.Dispose();

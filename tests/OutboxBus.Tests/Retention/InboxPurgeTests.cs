@@ -102,6 +102,16 @@ public sealed class InboxPurgeTests : IDisposable
         _outages.Messages.Should().BeEmpty();
     }
 
+    [Fact]
+    public async Task Stop_does_not_wait_for_a_driver_that_is_deaf_to_its_token()
+    {
+        _database.Hangs = true;
+        await _purge.StartAsync(CancellationToken.None);
+        await AdvanceUntilAsync(() => _database.Hanging > 0, "the driver hangs");
+
+        await _purge.StopAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(10));
+    }
+
     public void Dispose()
     {
         _purge.Dispose();
