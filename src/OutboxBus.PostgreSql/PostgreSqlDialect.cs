@@ -292,9 +292,10 @@ public sealed class PostgreSqlDialect : SqlDialect
         {
             PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.UndefinedColumn or PostgresErrorCodes.InvalidSchemaName => DatabaseError.MissingSchema,
             PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.QueryCanceled => DatabaseError.Contention,
-            // Shutdown and crash; the database itself is missing; a standby: all end without us.
-            PostgresErrorCodes.AdminShutdown or PostgresErrorCodes.CrashShutdown or PostgresErrorCodes.CannotConnectNow => DatabaseError.Unavailable,
+            // The database itself is missing; a standby: both end without us.
             PostgresErrorCodes.InvalidCatalogName or PostgresErrorCodes.ReadOnlySqlTransaction => DatabaseError.Unavailable,
+            // 57P01 to 57P05: the server ended the session, or takes none: shutdown, crash, dropped, idle for too long.
+            { } code when code.StartsWith("57P", StringComparison.Ordinal) => DatabaseError.Unavailable,
             // Classes 08 connection, 53 insufficient resources (disk, memory, connections), 58 system error.
             { } code when code.StartsWith("08", StringComparison.Ordinal) || code.StartsWith("53", StringComparison.Ordinal) || code.StartsWith("58", StringComparison.Ordinal) => DatabaseError.Unavailable,
             _ => DatabaseError.Other,
