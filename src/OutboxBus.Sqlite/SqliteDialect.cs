@@ -91,9 +91,10 @@ public sealed class SqliteDialect : SqlDialect
     public override void Complete(DbCommand command, IReadOnlyList<Envelope> envelopes)
     {
         ArgumentNullException.ThrowIfNull(command);
+        // nocase, here and below: an id that another tool has written in small letters is read like any other.
         command.CommandText = $"""
             delete from {_outbox}
-            where (id, message_id) in (select value ->> 0, value ->> 1 from json_each(@sent))
+            where (id, message_id collate nocase) in (select value ->> 0, value ->> 1 from json_each(@sent))
             """;
         Add(command, "sent", JsonSerializer.Serialize(envelopes.Select(envelope => new object[] { envelope.Id, Text(envelope.MessageId) })));
     }
@@ -112,7 +113,7 @@ public sealed class SqliteDialect : SqlDialect
                 select value ->> 0 as id, value ->> 1 as message_id, value ->> 2 as fence, value ->> 3 as delay,
                     value ->> 4 as attempts, value ->> 5 as claim_count, value ->> 6 as error
                 from json_each(@later)) as later
-            where message.id = later.id and message.message_id = later.message_id and message.visible_at = later.fence
+            where message.id = later.id and message.message_id = later.message_id collate nocase and message.visible_at = later.fence
             """;
         Add(command, "later", JsonSerializer.Serialize(reschedulings.Select(later => new object?[]
         {
@@ -131,7 +132,7 @@ public sealed class SqliteDialect : SqlDialect
     {
         ArgumentNullException.ThrowIfNull(command);
         ArgumentNullException.ThrowIfNull(envelope);
-        command.CommandText = $"update {_outbox} set claim_count = @claim_count where id = @id and message_id = @message_id and visible_at = @fence";
+        command.CommandText = $"update {_outbox} set claim_count = @claim_count where id = @id and message_id = @message_id collate nocase and visible_at = @fence";
         Add(command, "claim_count", claimCount);
         Add(command, "id", envelope.Id);
         Add(command, "message_id", Text(envelope.MessageId));
@@ -148,8 +149,8 @@ public sealed class SqliteDialect : SqlDialect
                 (outbox_id, attempts, {EnvelopeReader.KeptColumns}, reason, error)
             select id, @attempts, {EnvelopeReader.KeptColumns}, @reason, coalesce(@error, last_error)
             from {_outbox}
-            where id = @id and message_id = @message_id and visible_at = @fence;
-            delete from {_outbox} where id = @id and message_id = @message_id and visible_at = @fence
+            where id = @id and message_id = @message_id collate nocase and visible_at = @fence;
+            delete from {_outbox} where id = @id and message_id = @message_id collate nocase and visible_at = @fence
             """;
         Add(command, "id", burial.Envelope.Id);
         Add(command, "message_id", Text(burial.Envelope.MessageId));

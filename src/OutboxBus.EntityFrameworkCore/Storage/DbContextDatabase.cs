@@ -37,8 +37,9 @@ internal sealed class DbContextDatabase<TDbContext> : IOutboxDatabase
             var database = Resolve(scope.ServiceProvider).Database;
             // Whoever wakes delivery may do so inside a TransactionScope of its own.
             using (new TransactionScope(TransactionScopeOption.Suppress, TransactionScopeAsyncFlowOption.Enabled))
-                // Past the application's retrying execution strategy, which would try for a minute: delivery has pauses of its own.
-                await database.GetService<IRelationalConnection>().OpenAsync(cancellationToken).ConfigureAwait(false);
+                // Past the application's retrying execution strategy, which would try for a minute: delivery has pauses of its own,
+                // and reports an outage itself, once.
+                await database.GetService<IRelationalConnection>().OpenAsync(cancellationToken, errorsExpected: true).ConfigureAwait(false);
             return new ScopedConnection(scope, database.GetDbConnection());
         }
         catch

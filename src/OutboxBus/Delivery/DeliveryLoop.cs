@@ -52,6 +52,12 @@ internal sealed class DeliveryLoop
         _settlement = new Settlement(store, _held, _pacing, outage, wakeUp, options, time, metrics, logger);
         _sends = new EnvelopeSends(bus, store, sender, _held, _circuit, _pacing, _settlement, outage, wakeUp, options, time, metrics, faults, logger, random);
         _source = new EnvelopeSource(bus, store, handOff, _pacing, _circuit, _held, _settlement, outage, wakeUp, options, time, metrics, faults, logger);
+        outage.Ended += () =>
+        {
+            _pacing.Resume();
+            _settlement.TryNow();
+            wakeUp.Set();
+        };
     }
 
     /// <summary>

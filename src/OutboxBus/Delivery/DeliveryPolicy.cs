@@ -93,6 +93,9 @@ internal static class DeliveryPolicy
         if (error is null)
             return null;
         var text = $"{error.GetType().FullName}: {error.Message}";
+        // Such as the broker's own words.
+        for (var inner = error.InnerException; inner is not null; inner = inner.InnerException)
+            text += $" ({inner.GetType().Name}: {inner.Message})";
         if (text.Length > MaxErrorLength)
             text = text[..MaxErrorLength];
         // PostgreSQL refuses a NUL, and its driver half of a surrogate pair.

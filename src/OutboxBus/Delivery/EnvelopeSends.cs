@@ -37,6 +37,7 @@ internal sealed class EnvelopeSends(
     private readonly long _started = time.GetTimestamp();
     private int _waitingAlone;
     private bool _shortLeaseNoted;
+    private bool _markRefused;
 
     /// <summary>Starts sending an envelope, or concludes it where it must not be sent; waits while too many are in flight.</summary>
     public async Task StartAsync(LeasedEnvelope leased, CancellationToken abortSending)
@@ -108,11 +109,12 @@ internal sealed class EnvelopeSends(
                 return;
             if (store.IsAway(exception))
                 outage.Failed(exception);
-            else
+            else if (!Interlocked.Exchange(ref _markRefused, true))
                 logger.StatementRefused(store.DatabaseKey, exception);
             return;
         }
 
+        _markRefused = false;
         await SendAsync(leased, _apart, abortSending);
     }
 

@@ -54,7 +54,7 @@ internal sealed class Settlement(
             {
                 if (_verdicts.Reader.Count < BatchSize && options.SettleDelay > TimeSpan.Zero)
                     await Task.Delay(options.SettleDelay, time, abort);
-                await WriteAsync(Take(), TriesWhenRefused, abort);
+                await WriteAsync(Take(), abort);
                 _unwritten = [];
             }
         }
@@ -72,11 +72,42 @@ internal sealed class Settlement(
         return _unwritten;
     }
 
-    /// <summary>Writes verdicts, again and again while the database is away. Each statement may be repeated: deletes go by pair, the rest by fence.</summary>
-    private async Task WriteAsync(List<Verdict> verdicts, int triesWhenRefused, CancellationToken abort)
+    private async Task WriteAsync(List<Verdict> verdicts, CancellationToken abort)
+    {
+        if (await TryWriteAsync(verdicts, abort))
+            return;
+
+        // The database is there and refuses: one verdict must not hold up the others.
+        var refused = verdicts;
+        for (var tries = 0; tries < TriesWhenRefused && refused.Count > 0; tries++)
+        {
+            if (tries > 0)
+                await Task.Delay(PauseAfterRefusal, time, abort);
+            var still = new List<Verdict>();
+            foreach (var verdict in refused)
+            {
+                if (!await TryWriteAsync([verdict], abort))
+                    still.Add(verdict);
+            }
+
+            refused = still;
+        }
+
+        foreach (var verdict in refused)
+        {
+            held.Remove(verdict.Envelope);
+            logger.SettlementGivenUp(verdict.Envelope.MessageId);
+        }
+    }
+
+    /// <summary>
+    /// Writes verdicts, again and again while the database is away; false when it refuses them. Each statement may be
+    /// repeated: deletes go by pair, the rest by fence.
+    /// </summary>
+    private async Task<bool> TryWriteAsync(List<Verdict> verdicts, CancellationToken abort)
     {
         var batch = SettlementBatch.From(verdicts);
-        for (var refusals = 0; refusals < triesWhenRefused;)
+        while (true)
         {
             _tryNow.Reset();
             TimeSpan pause;
@@ -84,37 +115,22 @@ internal sealed class Settlement(
             {
                 await WriteOnceAsync(batch, abort);
                 NoteAnswer();
-                return;
+                return true;
+            }
+            catch (Exception exception) when (!abort.IsCancellationRequested && store.IsAway(exception))
+            {
+                IsFailing = true;
+                pause = outage.Failed(exception);
             }
             catch (Exception exception) when (!abort.IsCancellationRequested)
             {
-                IsFailing = true;
-                if (store.IsAway(exception))
-                {
-                    pause = outage.Failed(exception);
-                }
-                else
-                {
-                    NoteRefusal(exception);
-                    pause = ++refusals < triesWhenRefused ? PauseAfterRefusal : TimeSpan.Zero;
-                }
+                NoteRefusal(exception);
+                return false;
             }
 
             await _tryNow.WaitAsync(pause, abort);
             abort.ThrowIfCancellationRequested();
         }
-
-        // The database is there and refuses: one verdict must not hold up the others.
-        IsFailing = false;
-        if (verdicts.Count == 1)
-        {
-            held.Remove(verdicts[0].Envelope);
-            logger.SettlementGivenUp(verdicts[0].Envelope.MessageId);
-            return;
-        }
-
-        foreach (var verdict in verdicts)
-            await WriteAsync([verdict], triesWhenRefused: 1, abort);
     }
 
     private void NoteAnswer()
@@ -130,6 +146,8 @@ internal sealed class Settlement(
 
     private void NoteRefusal(Exception exception)
     {
+        // It has answered.
+        IsFailing = false;
         if (!_refused)
             logger.SettlementRefused(store.DatabaseKey, exception);
         _refused = true;
@@ -187,6 +205,9 @@ internal sealed record SettlementBatch(IReadOnlyList<Envelope> Completed, IReadO
     /// <summary>After how long this process wants to see rows again.</summary>
     public IReadOnlyList<TimeSpan> Awaited { get; private init; } = [];
 
+    /// <summary>How many sends have failed and will be repeated; rows put back unsent do not count.</summary>
+    public int Retried { get; private init; }
+
     public static SettlementBatch From(IReadOnlyList<Verdict> verdicts)
     {
         // In the order of ids, so that instances never wait for each other's rows in a circle.
@@ -197,6 +218,7 @@ internal sealed record SettlementBatch(IReadOnlyList<Envelope> Completed, IReadO
             [.. ordered.Where(verdict => verdict.Buried is not null).Select(verdict => verdict.Buried!)])
         {
             Awaited = [.. ordered.Where(verdict => verdict is { Rescheduled: not null, ForOthers: false }).Select(verdict => verdict.Rescheduled!.Delay)],
+            Retried = ordered.Count(verdict => verdict is { Rescheduled.Error: not null, ForOthers: false }),
         };
     }
 }

@@ -34,7 +34,7 @@ internal sealed class GaugeReader(string bus, IOutboxDatabase database, HealthOp
         }
         catch (Exception) when (!cancellationToken.IsCancellationRequested)
         {
-            // Delivery reports a database that is away.
+            // Gauges that fall silent say it all; delivery and purge, which matter more, report what is wrong with the database.
             metrics.Observed(null);
         }
     }

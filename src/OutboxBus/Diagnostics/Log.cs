@@ -65,7 +65,7 @@ internal static partial class Log
     [LoggerMessage(303, LogLevel.Warning, "The inbox record ({MessageId}, {Consumer}) has waited {Elapsed} for a transaction that holds the same one, or for a lock; it goes on waiting.")]
     public static partial void WaitingForCopy(this ILogger logger, Guid messageId, string consumer, TimeSpan elapsed);
 
-    [LoggerMessage(401, LogLevel.Error, "The database of {Database} does not answer; delivery and purge wait until it is back. What was confirmed meanwhile is kept in memory.")]
+    [LoggerMessage(401, LogLevel.Error, "The database of {Database} cannot be opened or does not answer; delivery and purge wait until it does. What was confirmed meanwhile is kept in memory.")]
     public static partial void DatabaseIsAway(this ILogger logger, string database, Exception exception);
 
     [LoggerMessage(402, LogLevel.Information, "The database of {Database} is back after {Outage}.")]

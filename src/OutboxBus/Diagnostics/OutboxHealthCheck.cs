@@ -35,7 +35,7 @@ internal sealed class OutboxHealthCheck(string bus, IOutboxDatabase database, He
         if (status.Pending > options.MaxPending)
             problems.Add($"more than {options.MaxPending} messages are pending");
         if (status.DeadLetters > options.MaxDeadLetters)
-            problems.Add($"there are more than {options.MaxDeadLetters} dead letters");
+            problems.Add(options.MaxDeadLetters == 0 ? "there are dead letters" : $"there are more than {options.MaxDeadLetters} dead letters");
         return problems.Count == 0
             ? HealthCheckResult.Healthy($"The outbox of {database.Key} is in order.", data)
             : HealthCheckResult.Degraded($"Outbox of {database.Key}: {string.Join("; ", problems)}.", data: data);

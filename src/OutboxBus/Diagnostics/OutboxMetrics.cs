@@ -93,10 +93,8 @@ internal sealed class OutboxMetrics : IDisposable
 
     public void Settled(SettlementBatch batch)
     {
-        // Those without an error were put back unsent.
-        var retried = batch.Rescheduled.Count(rescheduling => rescheduling.Error is not null);
-        if (retried > 0)
-            _retried.Add(retried, _bus);
+        if (batch.Retried > 0)
+            _retried.Add(batch.Retried, _bus);
         foreach (var burial in batch.Buried)
             _deadLettered.Add(1, _bus, new("outboxbus.reason", burial.Reason.ToString()));
     }

@@ -43,7 +43,7 @@ internal sealed class InboxPurge(IOutboxDatabase database, DatabaseOutage outage
         }
         catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {
-            if (store.Classify(exception) == DatabaseError.Unavailable)
+            if (store.IsAway(exception))
             {
                 outage.Failed(exception);
                 return;

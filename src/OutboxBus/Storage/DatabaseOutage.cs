@@ -17,6 +17,9 @@ internal sealed class DatabaseOutage(string database, TimeProvider time, ILogger
     private readonly Random _random = random ?? Random.Shared;
     private long? _since;
 
+    /// <summary>Raised when an outage has ended, whoever noticed it: what waits for the next try need not wait any longer.</summary>
+    public event Action? Ended;
+
     public bool IsOn
     {
         get
@@ -57,5 +60,6 @@ internal sealed class DatabaseOutage(string database, TimeProvider time, ILogger
         }
 
         logger.DatabaseIsBack(database, lasted);
+        Ended?.Invoke();
     }
 }

@@ -135,7 +135,7 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         catch (Exception exception) when (Classify(exception) == DatabaseError.MissingSchema)
         {
             throw new OutboxBusException(
-                $"The OutboxBus tables are missing or incomplete in the {Dialect.Engine} database of {database.Key}: {exception.Message} "
+                $"The OutboxBus tables are missing or incomplete in the {Dialect.Engine} database of {database.Key}: {exception.Message.Split('\n', '\r')[0]}. "
                 + "Remedy: check that OnModelCreating calls modelBuilder.AddOutboxBus(Database), then add and apply a migration "
                 + $"(dotnet ef migrations add AddOutboxBus; dotnet ef database update), or run the script that CreateScript of {Dialect.GetType().FullName} returns.",
                 exception);

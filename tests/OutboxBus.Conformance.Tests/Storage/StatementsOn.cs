@@ -468,4 +468,30 @@ public sealed class StatementsOnPostgreSql(PostgreSqlDatabase database) : Statem
         (await Store.ClaimAsync(Bus, 10, Lease, default)).Should().BeEmpty();
         (await Store.VerifyAsync([row], default)).Should().BeEmpty();
     }
+
+    // As docs/state-machine.md says.
+    [SkippableFact]
+    public async Task A_dead_letter_that_is_moved_back_is_claimed_like_new()
+    {
+        var document = await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "state-machine.md"));
+        var statement = document.Split("```sql")[1].Split("```")[0];
+        await InsertAsync(New(row => row.ExpiresAt = Past));
+        var buried = (await Store.ClaimAsync(Bus, 1, Lease, default)).Single();
+        await Store.SettleAsync(SettlementBatch.From([Verdict.Bury(new Burial(buried, DeadLetterReason.Refused, 10, "no"))]), default);
+        var letter = (await DeadLettersAsync()).Single();
+
+        await using (var connection = await Database.OpenAsync(Database.OwnerConnectionString))
+        await using (var command = connection.CreateCommand())
+        {
+            command.CommandText = statement.Replace("id = 42", $"id = {letter.Id}", StringComparison.Ordinal);
+            await command.ExecuteNonQueryAsync();
+        }
+
+        var claimed = (await Store.ClaimAsync(Bus, 1, Lease, default)).Should().ContainSingle().Which;
+        claimed.Should().BeEquivalentTo(
+            buried,
+            but => but.Excluding(row => row.Id).Excluding(row => row.VisibleAt).Excluding(row => row.CreatedAt).Excluding(row => row.ExpiresAt).Excluding(row => row.LastError));
+        claimed.ExpiresAt.Should().BeNull();
+        (await DeadLettersAsync()).Should().BeEmpty();
+    }
 }

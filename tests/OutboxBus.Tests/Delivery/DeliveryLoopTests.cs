@@ -342,6 +342,31 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Unknown_type_is_no_failed_send()
+    {
+        Sender.Script = (_, _) => Task.FromResult(SendOutcome.UnknownType(Error));
+        Database.AddDue();
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.Count("outbox_message", "claim_count = 0 and last_error is not null") == 1, "the row waits");
+        await _loop.StopAsync();
+
+        _loop.Metrics.Sum("outboxbus.retried").Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Id_that_another_tool_wrote_in_small_letters_is_settled_like_any_other()
+    {
+        var row = Database.AddDue();
+        Database.Execute($"update outbox_message set message_id = lower(message_id) where id = {row.Id}");
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.OutboxRows == 0, "the row is deleted");
+
+        Sender.SendsOf(row).Should().Be(1);
+    }
+
+    [Fact]
     public async Task Memory_stays_bounded_while_the_broker_is_down_under_load()
     {
         const int Messages = 20_000;

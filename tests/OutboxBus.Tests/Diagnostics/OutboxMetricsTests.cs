@@ -126,7 +126,13 @@ public sealed class OutboxMetricsTests : IDisposable
         Metrics.HandOffOverflowed(1);
         Metrics.Claimed(1);
         Metrics.Confirmed(Claimed(envelope), time);
-        Metrics.Settled(new SettlementBatch([], [new Rescheduling(envelope, TimeSpan.Zero, 1, 0, "refused"), new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, null)], [new Burial(envelope, DeadLetterReason.Expired, 1, null)]));
+        Metrics.Settled(SettlementBatch.From(
+        [
+            Verdict.Reschedule(new Rescheduling(envelope, TimeSpan.Zero, 1, 0, "refused")),
+            Verdict.Reschedule(new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, null)),
+            Verdict.Reschedule(new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, "unknown type")) with { ForOthers = true },
+            Verdict.Bury(new Burial(envelope, DeadLetterReason.Expired, 1, null)),
+        ]));
         Metrics.CircuitOpened();
         Metrics.Consumed(duplicate: false);
         Metrics.Consumed(duplicate: true);
