@@ -273,11 +273,8 @@ internal sealed class EnvelopeSends(
             return;
         }
 
-        if (concluded.Buried is { } burial)
-        {
+        if (concluded.Buried is not null)
             _suspects.Forget(envelope);
-            logger.DeadLettered(envelope.MessageId, envelope.MessageType, burial.Reason, burial.Attempts, burial.Error);
-        }
 
         // Settlement needs keys only; thousands of verdicts may wait for a database that is away.
         envelope.Body = [];

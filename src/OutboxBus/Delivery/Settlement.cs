@@ -153,6 +153,13 @@ internal sealed class Settlement(
         _refused = true;
     }
 
+    private void NoteBuried(Burial burial)
+    {
+        var envelope = burial.Envelope;
+        metrics.DeadLettered(burial.Reason);
+        logger.DeadLettered(envelope.MessageId, envelope.MessageType, burial.Reason, burial.Attempts, burial.Error);
+    }
+
     private async Task WriteOnceAsync(SettlementBatch batch, CancellationToken cancellationToken)
     {
         foreach (var rescheduling in batch.Rescheduled)
@@ -161,9 +168,9 @@ internal sealed class Settlement(
             held.Remove(burial.Envelope);
 
         // A driver may be deaf to its token while the network hangs; the stop waits for nobody.
-        await store.SettleAsync(batch, cancellationToken).WaitAsync(cancellationToken);
+        await store.SettleAsync(batch, cancellationToken, NoteBuried).WaitAsync(cancellationToken);
 
-        metrics.Settled(batch);
+        metrics.Retried(batch.Retried);
         foreach (var envelope in batch.Completed)
             held.Completed(envelope);
         foreach (var delay in batch.Awaited)

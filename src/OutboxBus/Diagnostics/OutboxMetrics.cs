@@ -91,13 +91,13 @@ internal sealed class OutboxMetrics : IDisposable
             _latency.Record(Math.Max(0, (time.GetUtcNow().UtcDateTime - leased.Envelope.CreatedAt).TotalSeconds), _bus, new(Source, "claim"));
     }
 
-    public void Settled(SettlementBatch batch)
+    public void Retried(int count)
     {
-        if (batch.Retried > 0)
-            _retried.Add(batch.Retried, _bus);
-        foreach (var burial in batch.Buried)
-            _deadLettered.Add(1, _bus, new("outboxbus.reason", burial.Reason.ToString()));
+        if (count > 0)
+            _retried.Add(count, _bus);
     }
+
+    public void DeadLettered(DeadLetterReason reason) => _deadLettered.Add(1, _bus, new("outboxbus.reason", reason.ToString()));
 
     public void CircuitOpened()
     {

@@ -54,7 +54,11 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         return [.. envelopes.Where(envelope => found.Contains((envelope.Id, envelope.MessageId, envelope.VisibleAt)))];
     }
 
-    public async Task SettleAsync(SettlementBatch batch, CancellationToken cancellationToken)
+    /// <summary>Writes verdicts.</summary>
+    /// <param name="batch">The verdicts.</param>
+    /// <param name="cancellationToken">Cancels the statements.</param>
+    /// <param name="onBuried">Told of each envelope that is now a dead letter, and not of those that another process has claimed since.</param>
+    public async Task SettleAsync(SettlementBatch batch, CancellationToken cancellationToken, Action<Burial>? onBuried = null)
     {
         await using var lease = await OpenAsync(cancellationToken);
         var connection = lease.Connection;
@@ -65,8 +69,10 @@ internal sealed class OutboxStore(IOutboxDatabase database)
         foreach (var burial in batch.Buried)
         {
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
-            await ExecuteAsync(connection, transaction, command => Dialect.Bury(command, burial), cancellationToken);
+            var rows = await ExecuteAsync(connection, transaction, command => Dialect.Bury(command, burial), cancellationToken);
             await transaction.CommitAsync(cancellationToken);
+            if (rows > 0)
+                onBuried?.Invoke(burial);
         }
     }
 

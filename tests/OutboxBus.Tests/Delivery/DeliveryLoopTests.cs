@@ -342,6 +342,26 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Dead_letter_is_reported_when_there_is_one()
+    {
+        (_loop.Options.Lease, _loop.Options.SendTimeout) = ShortLease;
+        var row = Database.AddDue();
+        Sender.Script = (_, _) =>
+        {
+            // Meanwhile another process has claimed it: what this one decides is void.
+            Database.Execute($"update outbox_message set visible_at = visible_at + 3600000 where id = {row.Id}");
+            return Task.FromResult(SendOutcome.Corrupt(Error));
+        };
+        _loop.Start();
+        await Eventually.BecomesAsync(() => Sender.SendsOf(row) == 1, "it is sent");
+        await _loop.StopAsync();
+
+        (Database.OutboxRows, Database.DeadLetters).Should().Be((1, 0));
+        _loop.Logs.Count(207).Should().Be(0);
+        _loop.Metrics.Sum("outboxbus.dead_lettered").Should().Be(0);
+    }
+
+    [Fact]
     public async Task Unknown_type_is_no_failed_send()
     {
         Sender.Script = (_, _) => Task.FromResult(SendOutcome.UnknownType(Error));

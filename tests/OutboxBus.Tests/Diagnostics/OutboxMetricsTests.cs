@@ -56,9 +56,8 @@ public sealed class OutboxMetricsTests : IDisposable
     [Fact]
     public void Dead_letters_are_counted_by_reason()
     {
-        Burial[] burials = [new(new Envelope(), DeadLetterReason.Refused, 1, null), new(new Envelope(), DeadLetterReason.Corrupt, 1, null)];
-
-        Metrics.Settled(new SettlementBatch([new Envelope()], [], burials));
+        Metrics.DeadLettered(DeadLetterReason.Refused);
+        Metrics.DeadLettered(DeadLetterReason.Corrupt);
 
         _recorded.All.Where(measured => measured.Instrument == "outboxbus.dead_lettered").Select(measured => measured.Tags["outboxbus.reason"]).Should().Equal("Refused", "Corrupt");
     }
@@ -126,13 +125,8 @@ public sealed class OutboxMetricsTests : IDisposable
         Metrics.HandOffOverflowed(1);
         Metrics.Claimed(1);
         Metrics.Confirmed(Claimed(envelope), time);
-        Metrics.Settled(SettlementBatch.From(
-        [
-            Verdict.Reschedule(new Rescheduling(envelope, TimeSpan.Zero, 1, 0, "refused")),
-            Verdict.Reschedule(new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, null)),
-            Verdict.Reschedule(new Rescheduling(new Envelope(), TimeSpan.Zero, 0, 0, "unknown type")) with { ForOthers = true },
-            Verdict.Bury(new Burial(envelope, DeadLetterReason.Expired, 1, null)),
-        ]));
+        Metrics.Retried(1);
+        Metrics.DeadLettered(DeadLetterReason.Expired);
         Metrics.CircuitOpened();
         Metrics.Consumed(duplicate: false);
         Metrics.Consumed(duplicate: true);
