@@ -26,9 +26,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     // Saved inside a transaction that has not ended.
     private readonly List<Envelope> _awaitingCommit = [];
 
-    // Saved with acceptAllChangesOnSuccess: false in a transaction that may come to nothing. Like the caller's own rows they stay
-    // in the change tracker as added, to be saved again if it does.
-    private readonly List<Envelope> _unaccepted = [];
+    private readonly UnacceptedEnvelopes _unaccepted = new(context);
     private Guid _awaitedTransaction;
     private Guid _transactionWithFailure;
 
@@ -64,7 +62,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     public bool AwaitsCommit => _awaitingCommit.Count > 0;
 
     /// <summary>Whether an earlier save was not accepted, and may have come to nothing.</summary>
-    public bool HasUnaccepted => _unaccepted.Count > 0;
+    public bool HasUnaccepted => _unaccepted.Any;
 
     public void Append(Envelope envelope)
     {
@@ -80,8 +78,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         }
     }
 
-    public Task WithoutRetriesAsync(Func<Task> operation)
-        => new SingleAttemptStrategy(context).ExecuteAsync(operation, static (_, run, _) => RunAsync(run), null, CancellationToken.None);
+    public Task WithoutRetriesAsync(Func<Task> operation) => new SingleAttemptStrategy(context).RunAsync(operation);
 
     public async Task BeginAsync(CancellationToken cancellationToken)
     {
@@ -185,20 +182,21 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         context.ChangeTracker.Clear();
     }
 
-    /// <summary>SaveChanges begins: saves again what an earlier one has saved, unaccepted, and is not there any more.</summary>
+    /// <summary>
+    /// SaveChanges begins: saves again what an earlier one has saved, unaccepted, and is not there any more. The insert gives
+    /// it a key, a time and, unless it has a due time or waits for others, a lease anew.
+    /// </summary>
     public void SavingAgain()
     {
-        foreach (var entry in Unaccepted())
-            SaveAgainUnlessThere(entry, entry.GetDatabaseValues());
-        _unaccepted.Clear();
+        foreach (var envelope in _unaccepted.TakeLost())
+            _pending.Add(envelope);
     }
 
     /// <inheritdoc cref="SavingAgain"/>
     public async Task SavingAgainAsync(CancellationToken cancellationToken)
     {
-        foreach (var entry in Unaccepted())
-            SaveAgainUnlessThere(entry, await entry.GetDatabaseValuesAsync(cancellationToken).ConfigureAwait(false));
-        _unaccepted.Clear();
+        foreach (var envelope in await _unaccepted.TakeLostAsync(cancellationToken).ConfigureAwait(false))
+            _pending.Add(envelope);
     }
 
     /// <summary>SaveChanges begins: the pending envelopes go with it.</summary>
@@ -278,9 +276,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     {
         if (!AwaitsCommit || transaction != _awaitedTransaction)
             return;
-        foreach (var entry in Unaccepted())
-            entry.State = EntityState.Detached;
-        _unaccepted.Clear();
+        _unaccepted.Detach();
         // The gate's envelopes are written by its last flush: nothing can have rolled them back since.
         OfferAwaiting(_gate is not null ? CommitCertainty.Proven : CommitCertainty.Unverified);
     }
@@ -370,23 +366,6 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         return saved;
     }
 
-    /// <summary>Those still in the change tracker: the caller may have cleared it.</summary>
-    private IEnumerable<EntityEntry<Envelope>> Unaccepted() => _unaccepted.Select(context.Entry).Where(entry => entry.State != EntityState.Detached);
-
-    /// <summary>The caller has saved with unaccepted changes before, and saves again.</summary>
-    private void SaveAgainUnlessThere(EntityEntry<Envelope> entry, PropertyValues? stored)
-    {
-        // Accepted by now: the caller knows that it was committed.
-        var accepted = entry.State != EntityState.Added;
-        var envelope = entry.Entity;
-        entry.State = EntityState.Detached;
-        if (accepted || stored?.GetValue<Guid>(nameof(Envelope.MessageId)) == envelope.MessageId)
-            return;
-
-        // The insert gives it a key, a time and, unless it has a due time or waits for others, a lease anew.
-        _pending.Add(envelope);
-    }
-
     private int DetachRecord()
     {
         if (_record is null || (_record.ConsumedAt == default && context.Entry(_record).Property(row => row.ConsumedAt).CurrentValue == default))
@@ -431,19 +410,4 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     }
 
     private Transaction? AmbientTransaction() => context.Database.GetEnlistedTransaction() ?? Transaction.Current;
-
-    private static async Task<object?> RunAsync(Func<Task> operation)
-    {
-        await operation().ConfigureAwait(false);
-        return null;
-    }
-
-    /// <summary>
-    /// While it runs, a retrying execution strategy of the application stays out: a retry inside the transaction could
-    /// never succeed, and the message's own retry starts from a fresh scope.
-    /// </summary>
-    private sealed class SingleAttemptStrategy(DbContext context) : ExecutionStrategy(context, maxRetryCount: 0, maxRetryDelay: TimeSpan.Zero)
-    {
-        protected override bool ShouldRetryOn(Exception exception) => false;
-    }
 }
