@@ -135,13 +135,9 @@ internal sealed class Settlement(
 
     private void NoteAnswer()
     {
-        _refused = false;
+        // Before the end of the outage wakes the loop, which claims nothing while this is set.
+        (_refused, IsFailing) = (false, false);
         outage.Answered();
-        if (!IsFailing)
-            return;
-        IsFailing = false;
-        pacing.Resume();
-        wakeUp.Set();
     }
 
     private void NoteRefusal(Exception exception)
