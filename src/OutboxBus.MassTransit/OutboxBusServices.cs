@@ -17,6 +17,7 @@ using OutboxBus.EntityFrameworkCore.Storage;
 using OutboxBus.MassTransit.Consuming;
 using OutboxBus.MassTransit.Delivery;
 using OutboxBus.MassTransit.Publishing;
+using OutboxBus.MassTransit.Sagas;
 using OutboxBus.Publishing;
 using OutboxBus.Retention;
 using OutboxBus.Storage;
@@ -42,6 +43,8 @@ internal static class OutboxBusServices
         AddPublishing(bus);
         AddDelivery(bus, typeof(TDbContext).Assembly);
         AddConsuming(bus);
+        // Asked when the registration is complete, for sagas that have no repository by then.
+        bus.SetSagaRepositoryProvider(new DbContextSagaRepositoryProvider<TDbContext>());
     }
 
     private static void AddOptions(IServiceCollection services, OutboxStoreConfigurator store)
@@ -161,5 +164,11 @@ internal static class OutboxBusServices
     }
 
     public static void UseInbox(IReceiveEndpointConfigurator endpoint, IRegistrationContext context)
-        => endpoint.ConnectConsumerConfigurationObserver(new InboxObserver(context, context.GetRequiredService<TimeProvider>()));
+    {
+        var observer = new InboxObserver(context, context.GetRequiredService<TimeProvider>());
+        endpoint.ConnectConsumerConfigurationObserver(observer);
+        endpoint.ConnectSagaConfigurationObserver(observer);
+        endpoint.ConnectHandlerConfigurationObserver(observer);
+        endpoint.ConnectActivityConfigurationObserver(observer);
+    }
 }

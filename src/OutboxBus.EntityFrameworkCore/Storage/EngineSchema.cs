@@ -17,6 +17,12 @@ internal abstract class EngineSchema
     /// <summary>Annotations of the outbox table.</summary>
     public virtual IReadOnlyDictionary<string, object> TableAnnotations { get; } = new Dictionary<string, object>();
 
+    /// <summary>
+    /// Reads one row by its key, {0}, and locks it until the transaction ends; null: a transaction has the whole database
+    /// anyway. The names are quoted.
+    /// </summary>
+    public virtual string? LockingQuery(string table, string key) => null;
+
     /// <summary>The engine behind an EF Core provider.</summary>
     /// <exception cref="OutboxBusException">The provider is not supported.</exception>
     public static EngineSchema For(string? provider) => provider switch
@@ -42,6 +48,9 @@ internal abstract class EngineSchema
         };
 
         public override string NowPlus(TimeSpan time) => FormattableString.Invariant($"clock_timestamp() + interval '{(long)time.TotalMilliseconds} milliseconds'");
+
+        // xmin is not part of *, and may be mapped as the row's version.
+        public override string LockingQuery(string table, string key) => $"select *, xmin from {table} where {key} = {{0}} for update";
     }
 
     /// <summary>SQLite has no time type: times are milliseconds since 1970, the finest its clock gives.</summary>

@@ -1,18 +1,22 @@
 using MassTransit;
 using MassTransit.Configuration;
+using MassTransit.Courier.Contracts;
 using MassTransit.DependencyInjection;
 
 namespace OutboxBus.MassTransit.Consuming;
 
 /// <summary>
-/// Adds the inbox to every consumer of an endpoint, innermost: a retry configured on the consumer stays outside, so that
-/// each attempt has a scope, a context and a transaction of its own.
+/// Adds the inbox to everything that consumes on an endpoint, innermost: a retry configured on the consumer or saga stays
+/// outside, so that each attempt has a scope, a context and a transaction of its own.
 /// </summary>
-internal sealed class InboxObserver(IRegistrationContext context, TimeProvider time) : IConsumerConfigurationObserver
+internal sealed class InboxObserver(IRegistrationContext context, TimeProvider time)
+    : IConsumerConfigurationObserver, ISagaConfigurationObserver, IHandlerConfigurationObserver, IActivityConfigurationObserver
 {
+    private readonly Dictionary<Type, int> _handlers = [];
+
     // Runs before the consumer's own observers are asked; what connects now is asked last and so ends up innermost.
     public void ConsumerConfigured<TConsumer>(IConsumerConfigurator<TConsumer> configurator)
-        where TConsumer : class => configurator.ConnectConsumerConfigurationObserver(new Innermost(context, time));
+        where TConsumer : class => configurator.ConnectConsumerConfigurationObserver(new InnermostOfConsumer(this));
 
     public void ConsumerMessageConfigured<TConsumer, TMessage>(IConsumerMessageConfigurator<TConsumer, TMessage> configurator)
         where TConsumer : class
@@ -20,7 +24,54 @@ internal sealed class InboxObserver(IRegistrationContext context, TimeProvider t
     {
     }
 
-    private sealed class Innermost(IRegistrationContext context, TimeProvider time) : IConsumerConfigurationObserver
+    public void SagaConfigured<TSaga>(ISagaConfigurator<TSaga> configurator)
+        where TSaga : class, ISaga => configurator.ConnectSagaConfigurationObserver(new InnermostOfSaga(this));
+
+    public void StateMachineSagaConfigured<TInstance>(ISagaConfigurator<TInstance> configurator, SagaStateMachine<TInstance> stateMachine)
+        where TInstance : class, ISaga, SagaStateMachineInstance
+    {
+    }
+
+    public void SagaMessageConfigured<TSaga, TMessage>(ISagaMessageConfigurator<TSaga, TMessage> configurator)
+        where TSaga : class, ISaga
+        where TMessage : class
+    {
+    }
+
+    // A delegate has no name: what tells those of one message type apart is the order in which they are configured.
+    public void HandlerConfigured<TMessage>(IHandlerConfigurator<TMessage> configurator)
+        where TMessage : class
+    {
+        var number = _handlers[typeof(TMessage)] = _handlers.GetValueOrDefault(typeof(TMessage)) + 1;
+        Add(configurator, number == 1 ? "handler" : $"handler-{number}");
+    }
+
+    public void ActivityConfigured<TActivity, TArguments>(IExecuteActivityConfigurator<TActivity, TArguments> configurator, Uri compensateAddress)
+        where TActivity : class, IExecuteActivity<TArguments>
+        where TArguments : class => ExecuteActivityConfigured(configurator);
+
+    public void ExecuteActivityConfigured<TActivity, TArguments>(IExecuteActivityConfigurator<TActivity, TArguments> configurator)
+        where TActivity : class, IExecuteActivity<TArguments>
+        where TArguments : class => configurator.RoutingSlip(slip => Add<RoutingSlip>(slip, HandlerTypes.StableName(typeof(TActivity))));
+
+    public void CompensateActivityConfigured<TActivity, TLog>(ICompensateActivityConfigurator<TActivity, TLog> configurator)
+        where TActivity : class, ICompensateActivity<TLog>
+        where TLog : class => configurator.RoutingSlip(slip => Add<RoutingSlip>(slip, HandlerTypes.StableName(typeof(TActivity))));
+
+    private void Add<TMessage>(IPipeConfigurator<ConsumeContext<TMessage>> pipe, string consumer)
+        where TMessage : class => pipe.AddPipeSpecification(new FilterPipeSpecification<ConsumeContext<TMessage>>(
+            new InboxFilter<TMessage>(new ConsumeScopeProvider(context), time, consumer)));
+
+    /// <summary>The same object that is configured, seen as the pipe before the consumer or instance is there: that must come from the filter's scope.</summary>
+    private void AddBefore<TMessage>(object configurator, Type consumer)
+        where TMessage : class
+    {
+        if (configurator is not IPipeConfigurator<ConsumeContext<TMessage>> pipe)
+            throw new OutboxBusException($"The inbox cannot be added to {consumer}: MassTransit configures it in an unexpected way.");
+        Add(pipe, HandlerTypes.StableName(consumer));
+    }
+
+    private sealed class InnermostOfConsumer(InboxObserver observer) : IConsumerConfigurationObserver
     {
         public void ConsumerConfigured<TConsumer>(IConsumerConfigurator<TConsumer> configurator)
             where TConsumer : class
@@ -29,19 +80,23 @@ internal sealed class InboxObserver(IRegistrationContext context, TimeProvider t
 
         public void ConsumerMessageConfigured<TConsumer, TMessage>(IConsumerMessageConfigurator<TConsumer, TMessage> configurator)
             where TConsumer : class
-            where TMessage : class
-        {
-            if (typeof(TMessage).IsGenericType && typeof(TMessage).GetGenericTypeDefinition() == typeof(Batch<>))
-            {
-                throw new OutboxBusException(
-                    $"{typeof(TConsumer)} consumes batches, which the inbox cannot deduplicate message by message. Remedy: consume {typeof(TMessage).GetGenericArguments()[0]} instead.");
-            }
+            where TMessage : class => observer.AddBefore<TMessage>(configurator, typeof(TConsumer));
+    }
 
-            var filter = new InboxFilter<TMessage>(new ConsumeScopeProvider(context), time, HandlerTypes.StableName(typeof(TConsumer)));
-            // The same object, seen as the pipe before the consumer is created: the consumer must come from the filter's scope.
-            if (configurator is not IConsumerMessageConfigurator<TMessage> beforeConsumer)
-                throw new OutboxBusException($"The inbox cannot be added to {typeof(TConsumer)}: MassTransit configures it in an unexpected way.");
-            beforeConsumer.AddPipeSpecification(new FilterPipeSpecification<ConsumeContext<TMessage>>(filter));
+    private sealed class InnermostOfSaga(InboxObserver observer) : ISagaConfigurationObserver
+    {
+        public void SagaConfigured<TSaga>(ISagaConfigurator<TSaga> configurator)
+            where TSaga : class, ISaga
+        {
         }
+
+        public void StateMachineSagaConfigured<TInstance>(ISagaConfigurator<TInstance> configurator, SagaStateMachine<TInstance> stateMachine)
+            where TInstance : class, ISaga, SagaStateMachineInstance
+        {
+        }
+
+        public void SagaMessageConfigured<TSaga, TMessage>(ISagaMessageConfigurator<TSaga, TMessage> configurator)
+            where TSaga : class, ISaga
+            where TMessage : class => observer.AddBefore<TMessage>(configurator, typeof(TSaga));
     }
 }

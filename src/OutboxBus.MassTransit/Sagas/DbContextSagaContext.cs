@@ -1,0 +1,111 @@
+using MassTransit;
+using MassTransit.Context;
+using MassTransit.Saga;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.ChangeTracking;
+
+namespace OutboxBus.MassTransit.Sagas;
+
+/// <summary>What one message does with the instances of a saga. Changes stay in the change tracker for the transaction's last flush.</summary>
+internal sealed class DbContextSagaContext<TSaga, TMessage> : ConsumeContextScope<TMessage>, SagaRepositoryContext<TSaga, TMessage>
+    where TSaga : class, ISaga
+    where TMessage : class
+{
+    private readonly ConsumeContext<TMessage> _consume;
+    private readonly DbContext _context;
+    private readonly SagaQueries<TSaga> _queries;
+
+    public DbContextSagaContext(ConsumeContext<TMessage> consume, DbContext context, SagaQueries<TSaga> queries)
+        // The activities of a state machine find the context as a payload.
+        : base(consume, context)
+    {
+        _consume = consume;
+        _context = context;
+        _queries = queries;
+    }
+
+    public Task<SagaConsumeContext<TSaga, TMessage>> Add(TSaga instance) => CreateSagaConsumeContext(_consume, instance, SagaConsumeContextMode.Add);
+
+    /// <summary>InsertOnInitial: the row is written before anything else, so that of two first messages one waits for the other, and then finds its instance.</summary>
+    public async Task<SagaConsumeContext<TSaga, TMessage>> Insert(TSaga instance)
+    {
+        // The savepoint keeps the transaction alive if the row is there already; not finding it then is up to the saga's policy.
+        var savepoints = _context.Database.AutoSavepointsEnabled;
+        _context.Database.AutoSavepointsEnabled = true;
+        var entry = _context.Add(instance);
+        try
+        {
+            await _context.SaveChangesAsync(CancellationToken).ConfigureAwait(false);
+            return await CreateSagaConsumeContext(_consume, instance, SagaConsumeContextMode.Insert).ConfigureAwait(false);
+        }
+        catch (DbUpdateException)
+        {
+            entry.State = EntityState.Detached;
+            return null!;
+        }
+        finally
+        {
+            _context.Database.AutoSavepointsEnabled = savepoints;
+        }
+    }
+
+    public async Task<SagaConsumeContext<TSaga, TMessage>> Load(Guid correlationId)
+        => await _queries.LoadAsync(correlationId, CancellationToken).ConfigureAwait(false) is { } instance
+            ? await CreateSagaConsumeContext(_consume, instance, SagaConsumeContextMode.Load).ConfigureAwait(false)
+            : null!;
+
+    public Task Save(SagaConsumeContext<TSaga> saga)
+    {
+        _context.Add(saga.Saga);
+        return Task.CompletedTask;
+    }
+
+    public Task Update(SagaConsumeContext<TSaga> saga)
+    {
+        // Otherwise the flush does it.
+        if (!_context.ChangeTracker.AutoDetectChangesEnabled)
+            _context.ChangeTracker.DetectChanges();
+        return Task.CompletedTask;
+    }
+
+    public Task Delete(SagaConsumeContext<TSaga> saga)
+    {
+        _context.Remove(saga.Saga);
+        return Task.CompletedTask;
+    }
+
+    public Task Discard(SagaConsumeContext<TSaga> saga)
+    {
+        _context.Entry(saga.Saga).State = EntityState.Detached;
+        return Task.CompletedTask;
+    }
+
+    /// <summary>The event was declared read-only: what it did to the instance is not stored.</summary>
+    public Task Undo(SagaConsumeContext<TSaga> saga)
+    {
+        Undo(_context.Entry(saga.Saga));
+        return Task.CompletedTask;
+    }
+
+    public Task<SagaConsumeContext<TSaga, T>> CreateSagaConsumeContext<T>(ConsumeContext<T> consumeContext, TSaga instance, SagaConsumeContextMode mode)
+        where T : class => Task.FromResult<SagaConsumeContext<TSaga, T>>(new DefaultSagaConsumeContext<TSaga, T>(consumeContext, instance));
+
+    private static void Undo(EntityEntry entry)
+    {
+        // Owned objects are part of the instance.
+        foreach (var owned in entry.References.Where(reference => reference.Metadata.TargetEntityType.IsOwned()))
+        {
+            if (owned.TargetEntry is { State: not EntityState.Detached } target)
+                Undo(target);
+        }
+
+        if (entry.State == EntityState.Added)
+        {
+            entry.State = EntityState.Detached;
+            return;
+        }
+
+        entry.CurrentValues.SetValues(entry.OriginalValues);
+        entry.State = EntityState.Unchanged;
+    }
+}

@@ -1,0 +1,36 @@
+using MassTransit;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Metadata;
+
+namespace OutboxBus.MassTransit.Sagas;
+
+/// <summary>What a context's model says of a saga.</summary>
+internal static class SagaMapping
+{
+    /// <exception cref="OutboxBusException">The saga is no entity of the context.</exception>
+    public static IEntityType EntityOf<TSaga>(DbContext context)
+        where TSaga : class, ISaga
+    {
+        var entity = context.Model.FindEntityType(typeof(TSaga));
+        return entity?.FindPrimaryKey()?.Properties is [{ Name: nameof(ISaga.CorrelationId) }]
+            ? entity
+            : throw new OutboxBusException(
+                $"The saga {typeof(TSaga)} is not in the model of {context.GetType().Name} with {nameof(ISaga.CorrelationId)} as its key. "
+                + $"Remedy: call modelBuilder.AddSaga<{typeof(TSaga).Name}>() in OnModelCreating and add a migration, or choose another repository for this saga.");
+    }
+
+    /// <exception cref="OutboxBusException">The saga is no entity of the context, or has no token for the concurrency chosen.</exception>
+    public static SagaConcurrency ConcurrencyOf<TSaga>(DbContext context, SagaRepositoryOptions<TSaga> options)
+        where TSaga : class, ISaga
+    {
+        var hasToken = EntityOf<TSaga>(context).GetProperties().Any(property => property.IsConcurrencyToken);
+        if (options.Concurrency == SagaConcurrency.Optimistic && !hasToken)
+        {
+            throw new OutboxBusException(
+                $"The saga {typeof(TSaga)} is to be kept optimistically, but has no concurrency token in {context.GetType().Name}: of two messages at once, one would undo what the other did. "
+                + "Remedy: map a row version (IsRowVersion; a uint property on PostgreSQL), or choose SagaConcurrency.Pessimistic.");
+        }
+
+        return options.Concurrency ?? (hasToken ? SagaConcurrency.Optimistic : SagaConcurrency.Pessimistic);
+    }
+}
