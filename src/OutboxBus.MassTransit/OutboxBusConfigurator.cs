@@ -1,16 +1,17 @@
 using System.Reflection;
 using MassTransit;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using OutboxBus.MassTransit.Consuming;
 
 namespace OutboxBus.MassTransit;
 
-/// <summary>Describes a new application's bus: its database, its transport, its handlers.</summary>
+/// <summary>Describes a new application's bus: its database, its transport, its handlers and sagas.</summary>
 public sealed class OutboxBusConfigurator
 {
     private readonly OutboxStoreConfigurator _store = new();
-    private readonly List<(Type Handler, HandlerOptions Options)> _handlers = [];
+    private readonly List<Consumption> _consumptions = [];
     private readonly List<Action<IBusRegistrationConfigurator>> _extras = [];
     private Action<IBusRegistrationConfigurator>? _outbox;
     private Action<IBusRegistrationConfigurator>? _transport;
@@ -48,27 +49,52 @@ public sealed class OutboxBusConfigurator
 
     /// <summary>Adds every <see cref="IMessageHandler{T}"/> of an assembly, each with its own endpoint; those added before keep their options.</summary>
     /// <exception cref="OutboxBusException">The assembly has no handler.</exception>
-    public OutboxBusConfigurator AddHandlers(Assembly assembly, Action<Type, HandlerOptions>? configure = null)
+    public OutboxBusConfigurator AddHandlers(Assembly assembly, Action<Type, EndpointOptions>? configure = null)
     {
         ArgumentNullException.ThrowIfNull(assembly);
         var handlers = assembly.GetTypes().Where(type => type is { IsAbstract: false, IsGenericTypeDefinition: false } && HandlerTypes.MessagesOf(type).Count > 0).ToList();
         if (handlers.Count == 0)
             throw new OutboxBusException($"The assembly {assembly.GetName().Name} has no class that implements IMessageHandler<T>.");
-        foreach (var handler in handlers.Where(type => _handlers.All(added => added.Handler != type)))
-            Add(handler, options => configure?.Invoke(handler, options));
+        foreach (var handler in handlers.Where(type => _consumptions.All(added => added.Consumer != type)))
+            AddHandler(handler, options => configure?.Invoke(handler, options));
         return this;
     }
 
     /// <summary>Adds one handler; given again, replaces its options.</summary>
     /// <exception cref="OutboxBusException">The class implements no <see cref="IMessageHandler{T}"/>, or an option is wrong.</exception>
-    public OutboxBusConfigurator AddHandler<THandler>(Action<HandlerOptions>? configure = null)
+    public OutboxBusConfigurator AddHandler<THandler>(Action<EndpointOptions>? configure = null)
         where THandler : class
     {
         if (HandlerTypes.MessagesOf(typeof(THandler)).Count == 0)
             throw new OutboxBusException($"{typeof(THandler)} implements no IMessageHandler<T>.");
-        Add(typeof(THandler), configure);
+        AddHandler(typeof(THandler), configure);
         return this;
     }
+
+    /// <summary>
+    /// Adds a state machine whose instances are kept in the DbContext given to <see cref="UseEntityFrameworkCore{TDbContext}"/>,
+    /// whose model calls <c>modelBuilder.AddSaga&lt;TSaga&gt;()</c>.
+    /// </summary>
+    public OutboxBusConfigurator AddSaga<TStateMachine, TSaga>()
+        where TStateMachine : class, SagaStateMachine<TSaga>
+        where TSaga : class, SagaStateMachineInstance => AddSaga<TStateMachine, TSaga>(_ => { });
+
+    /// <inheritdoc cref="AddSaga{TStateMachine, TSaga}()"/>
+    /// <param name="configure">The options of its endpoint and its instances; given again, they replace those given before.</param>
+    /// <exception cref="OutboxBusException">An option is wrong.</exception>
+    public OutboxBusConfigurator AddSaga<TStateMachine, TSaga>(Action<SagaOptions<TSaga>> configure)
+        where TStateMachine : class, SagaStateMachine<TSaga>
+        where TSaga : class, SagaStateMachineInstance => AddSaga(configure, bus => bus.AddSagaStateMachine<TStateMachine, TSaga>());
+
+    /// <summary>The same for a saga that consumes its messages by itself (<c>InitiatedBy</c>, <c>Orchestrates</c>, <c>Observes</c>).</summary>
+    public OutboxBusConfigurator AddSaga<TSaga>()
+        where TSaga : class, ISaga => AddSaga<TSaga>(_ => { });
+
+    /// <inheritdoc cref="AddSaga{TSaga}()"/>
+    /// <param name="configure">The options of its endpoint and its instances; given again, they replace those given before.</param>
+    /// <exception cref="OutboxBusException">An option is wrong.</exception>
+    public OutboxBusConfigurator AddSaga<TSaga>(Action<SagaOptions<TSaga>> configure)
+        where TSaga : class, ISaga => AddSaga(configure, bus => bus.AddSaga<TSaga>());
 
     /// <summary>Tunes capture.</summary>
     public OutboxBusConfigurator Publishing(Action<PublishingOptions> configure) => Tune(() => _store.Publishing(configure));
@@ -97,10 +123,10 @@ public sealed class OutboxBusConfigurator
             errors.Add("no database was chosen: call bus.UseEntityFrameworkCore<TDbContext>(store => store.Use...())");
         if (_transport is null)
             errors.Add("no transport was chosen: call bus.UseRabbitMq(...), bus.UseInMemory() or bus.UseTransport(...)");
-        foreach (var endpoint in _handlers.GroupBy(handler => handler.Options.EndpointName!))
+        foreach (var endpoint in _consumptions.GroupBy(consumption => consumption.Options.EndpointName!))
         {
-            if (endpoint.Any(handler => !handler.Options.RetryDelays.SequenceEqual(endpoint.First().Options.RetryDelays)))
-                errors.Add($"the handlers on endpoint {endpoint.Key} have different RetryDelays, which belong to the endpoint: give them the same, or endpoints of their own");
+            if (endpoint.Any(consumption => !consumption.Options.RetryDelays.SequenceEqual(endpoint.First().Options.RetryDelays)))
+                errors.Add($"the handlers and sagas on endpoint {endpoint.Key} have different RetryDelays, which belong to the endpoint: give them the same, or endpoints of their own");
         }
 
         if (errors.Count > 0)
@@ -108,45 +134,51 @@ public sealed class OutboxBusConfigurator
 
         bus.SetKebabCaseEndpointNameFormatter();
         _outbox!(bus);
-        foreach (var (handler, options) in _handlers)
-            Register(bus, handler, options);
+        foreach (var consumption in _consumptions)
+            consumption.Register(bus);
         foreach (var configure in _extras)
             configure(bus);
         bus.AddConfigureEndpointsCallback(ConfigureRetries);
         _transport!(bus);
     }
 
-    private static void Register(IBusRegistrationConfigurator bus, Type handler, HandlerOptions options)
-    {
-        bus.TryAddScoped(handler);
-        foreach (var message in HandlerTypes.MessagesOf(handler))
-        {
-            bus.AddConsumer(HandlerTypes.ConsumerOf(handler, message)).Endpoint(endpoint =>
-            {
-                endpoint.Name = options.EndpointName!;
-                endpoint.ConcurrentMessageLimit = options.ConcurrencyLimit;
-                endpoint.PrefetchCount = options.PrefetchCount;
-            });
-        }
-    }
-
     private void ConfigureRetries(string name, IReceiveEndpointConfigurator endpoint)
     {
-        var options = _handlers.FirstOrDefault(handler => handler.Options.EndpointName == name).Options;
-        if (options?.RetryDelays is { Count: > 0 } delays)
+        if (_consumptions.Find(consumption => consumption.Options.EndpointName == name)?.Options.RetryDelays is { Count: > 0 } delays)
             endpoint.UseMessageRetry(retry => retry.Intervals([.. delays]));
     }
 
-    private void Add(Type handler, Action<HandlerOptions>? configure)
+    private void AddHandler(Type handler, Action<EndpointOptions>? configure)
     {
         if (HandlerTypes.MessagesOf(handler).FirstOrDefault(message => message.Namespace is null) is { } nameless)
             throw new OutboxBusException($"The message type {nameless}, handled by {handler}, has no namespace, and so no address on the bus. Put message types into a namespace.");
-        var options = new HandlerOptions();
+        Add(handler, new EndpointOptions(), configure, (bus, options) =>
+        {
+            bus.TryAddScoped(handler);
+            foreach (var message in HandlerTypes.MessagesOf(handler))
+                bus.AddConsumer(HandlerTypes.ConsumerOf(handler, message)).Endpoint(options.ApplyTo);
+        });
+    }
+
+    private OutboxBusConfigurator AddSaga<TSaga>(Action<SagaOptions<TSaga>> configure, Func<IBusRegistrationConfigurator, ISagaRegistrationConfigurator<TSaga>> register)
+        where TSaga : class, ISaga
+    {
+        Add(typeof(TSaga), new SagaOptions<TSaga>(), configure, (bus, options) =>
+        {
+            bus.AddSingleton(options.Repository);
+            register(bus).Endpoint(options.ApplyTo);
+        });
+        return this;
+    }
+
+    private void Add<TOptions>(Type consumer, TOptions options, Action<TOptions>? configure, Action<IBusRegistrationConfigurator, TOptions> register)
+        where TOptions : EndpointOptions
+    {
         configure?.Invoke(options);
-        options.Validate(handler);
-        options.EndpointName ??= HandlerTypes.EndpointName(handler);
-        _handlers.RemoveAll(added => added.Handler == handler);
-        _handlers.Add((handler, options));
+        options.Validate(consumer);
+        options.EndpointName ??= HandlerTypes.EndpointName(consumer);
+        _consumptions.RemoveAll(added => added.Consumer == consumer);
+        _consumptions.Add(new Consumption(consumer, options, bus => register(bus, options)));
     }
 
     private OutboxBusConfigurator Tune(Action tune)
@@ -154,4 +186,7 @@ public sealed class OutboxBusConfigurator
         tune();
         return this;
     }
+
+    /// <summary>A handler or saga, and how MassTransit gets to know it.</summary>
+    private sealed record Consumption(Type Consumer, EndpointOptions Options, Action<IBusRegistrationConfigurator> Register);
 }

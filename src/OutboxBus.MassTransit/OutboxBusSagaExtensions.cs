@@ -22,7 +22,7 @@ public static class OutboxBusSagaExtensions
         var type = saga.GetType().GetInterfaces()
             .First(type => type.IsGenericType && type.GetGenericTypeDefinition() == typeof(ISagaRegistrationConfigurator<>))
             .GetGenericArguments()[0];
-        AddOpen.MakeGenericMethod(type, typeof(TDbContext)).Invoke(null, [saga, Activator.CreateInstance(typeof(SagaRepositoryOptions<>).MakeGenericType(type))]);
+        AddOpen.MakeGenericMethod(type, typeof(TDbContext)).Invoke(null, [saga, null]);
         return saga;
     }
 

@@ -1,3 +1,4 @@
+using MassTransit;
 using Microsoft.EntityFrameworkCore;
 
 namespace OutboxBus.Conformance.Tests;
@@ -9,6 +10,12 @@ public sealed class ShopDb(DbContextOptions<ShopDb> options) : DbContext(options
     protected override void OnModelCreating(ModelBuilder modelBuilder)
     {
         modelBuilder.Entity<Order>().HasIndex(order => order.Number).IsUnique();
+        var progress = modelBuilder.AddSaga<OrderProgress>();
+        // PostgreSQL's xmin; SQLite has no version that the database keeps.
+        if (Database.ProviderName!.StartsWith("Npgsql", StringComparison.Ordinal))
+            progress.Property(saga => saga.Version).IsRowVersion();
+        else
+            progress.Ignore(saga => saga.Version);
         modelBuilder.AddOutboxBus(Database);
     }
 }
@@ -19,6 +26,17 @@ public sealed class Order
     public int Id { get; set; }
 
     public string Number { get; set; } = "";
+}
+
+public sealed class OrderProgress : SagaStateMachineInstance
+{
+    public Guid CorrelationId { get; set; }
+
+    public string CurrentState { get; set; } = "";
+
+    public int Steps { get; set; }
+
+    public uint Version { get; set; }
 }
 
 public sealed record OrderPlaced(string Number);

@@ -31,7 +31,7 @@ internal static class HandlerTypes
     public static string EndpointName(Type handler)
     {
         var name = handler.Name;
-        foreach (var ending in (ReadOnlySpan<string>)["MessageHandler", "Handler", "Consumer"])
+        foreach (var ending in (ReadOnlySpan<string>)["MessageHandler", "Handler", "Consumer", "Saga"])
         {
             if (name.Length > ending.Length && name.EndsWith(ending, StringComparison.Ordinal))
             {

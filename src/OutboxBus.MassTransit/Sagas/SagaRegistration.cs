@@ -11,11 +11,15 @@ namespace OutboxBus.MassTransit.Sagas;
 /// <summary>Makes a DbContext the repository of a saga.</summary>
 internal static class SagaRegistration
 {
-    public static void Add<TSaga, TDbContext>(ISagaRegistrationConfigurator<TSaga> saga, SagaRepositoryOptions<TSaga> options)
+    /// <param name="saga">The saga's registration.</param>
+    /// <param name="options">Null: those registered already, or the defaults.</param>
+    public static void Add<TSaga, TDbContext>(ISagaRegistrationConfigurator<TSaga> saga, SagaRepositoryOptions<TSaga>? options)
         where TSaga : class, ISaga
         where TDbContext : DbContext => saga.Repository(repository =>
         {
-            repository.Replace(ServiceDescriptor.Singleton(options));
+            if (options is not null)
+                repository.Replace(ServiceDescriptor.Singleton(options));
+            repository.TryAddSingleton<SagaRepositoryOptions<TSaga>>();
             repository.RegisterSagaRepository<TSaga, TDbContext, SagaConsumeContextFactory<TDbContext, TSaga>, DbContextSagaRepository<TSaga, TDbContext>>();
             repository.RegisterLoadSagaRepository<TSaga, DbContextSagaRepository<TSaga, TDbContext>>();
             repository.RegisterQuerySagaRepository<TSaga, DbContextSagaRepository<TSaga, TDbContext>>();
@@ -28,7 +32,7 @@ internal sealed class DbContextSagaRepositoryProvider<TDbContext> : ISagaReposit
     where TDbContext : DbContext
 {
     public void Configure<TSaga>(ISagaRegistrationConfigurator<TSaga> configurator)
-        where TSaga : class, ISaga => SagaRegistration.Add<TSaga, TDbContext>(configurator, new SagaRepositoryOptions<TSaga>());
+        where TSaga : class, ISaga => SagaRegistration.Add<TSaga, TDbContext>(configurator, null);
 }
 
 /// <summary>Says at start, and not with the first message, that a saga cannot be stored.</summary>

@@ -20,6 +20,7 @@ public static class HostileNames
     private static void Give(ModelBuilder model, DbContext context, OutboxTables tables)
     {
         model.Entity<Order>().ToTable("Orders \"of\" [today]", tables.Schema);
+        model.Entity<OrderProgress>().ToTable("Order's \"progress\"; --", tables.Schema).Property(saga => saga.CorrelationId).HasColumnName("key \"1\" {0}");
         model.AddOutboxBus(context.Database, names =>
             (names.Schema, names.OutboxTable, names.DeadLetterTable, names.InboxTable) = (tables.Schema, tables.Outbox, tables.DeadLetter, tables.Inbox));
     }

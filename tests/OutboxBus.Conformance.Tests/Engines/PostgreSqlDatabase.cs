@@ -76,7 +76,8 @@ public class PostgreSqlDatabase : TestDatabase
     {
         var application = new NpgsqlConnectionStringBuilder(owner.Database.GetConnectionString());
         application.Username = application.Password = $"{application.Database}_app";
-        var (outbox, deadLetter, inbox, orders) = (TableOf<Envelope>(owner), TableOf<DeadLetter>(owner), TableOf<InboxMessage>(owner), TableOf<Order>(owner));
+        var (outbox, deadLetter, inbox) = (TableOf<Envelope>(owner), TableOf<DeadLetter>(owner), TableOf<InboxMessage>(owner));
+        var (orders, progress) = (TableOf<Order>(owner), TableOf<OrderProgress>(owner));
         var schema = Quoted(owner.Model.FindEntityType(typeof(Envelope))!.GetSchema() ?? "public");
 #pragma warning disable EF1002 // names, which are no parameters
         await owner.Database.ExecuteSqlRawAsync($"""
@@ -87,7 +88,7 @@ public class PostgreSqlDatabase : TestDatabase
             grant usage on schema {schema} to {application.Username};
             grant select, insert, update, delete on {outbox}, {inbox} to {application.Username};
             grant select, insert on {deadLetter} to {application.Username};
-            grant select, insert, update, delete on {orders} to {application.Username};
+            grant select, insert, update, delete on {orders}, {progress} to {application.Username};
             """);
 #pragma warning restore EF1002
         return application.ConnectionString;

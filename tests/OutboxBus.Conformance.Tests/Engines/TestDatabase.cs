@@ -59,6 +59,7 @@ public abstract class TestDatabase : IAsyncLifetime
         await context.Set<DeadLetter>().ExecuteDeleteAsync();
         await context.Set<InboxMessage>().ExecuteDeleteAsync();
         await context.Orders.ExecuteDeleteAsync();
+        await context.Set<OrderProgress>().ExecuteDeleteAsync();
     }
 
     public ShopDb CreateShop(string? connectionString = null) => new(OptionsOf<ShopDb>(connectionString ?? ConnectionString));

@@ -1,11 +1,13 @@
+using MassTransit;
+
 namespace OutboxBus.MassTransit;
 
-/// <summary>How one handler's endpoint is called and works. Handlers that share an endpoint name share the endpoint.</summary>
-public sealed class HandlerOptions
+/// <summary>How the endpoint of a handler or saga is called and works. Those that share an endpoint name share the endpoint.</summary>
+public class EndpointOptions
 {
     /// <summary>
-    /// The endpoint's (queue's) name; default: the handler's class name without the ending "Handler" or "Consumer", in
-    /// kebab case, so that <c>ReserveStockHandler</c> listens on <c>reserve-stock</c>. Several instances of an application compete for its messages.
+    /// The endpoint's (queue's) name; default: the class name without the ending "Handler", "Consumer" or "Saga", in kebab
+    /// case, so that <c>ReserveStockHandler</c> listens on <c>reserve-stock</c>. Several instances of an application compete for its messages.
     /// </summary>
     public string? EndpointName { get; set; }
 
@@ -21,7 +23,7 @@ public sealed class HandlerOptions
     /// </summary>
     public IReadOnlyList<TimeSpan> RetryDelays { get; set; } = [TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(5)];
 
-    internal void Validate(Type handler)
+    internal void Validate(Type consumer)
     {
         var errors = new List<string>();
         if (EndpointName is { } name && string.IsNullOrWhiteSpace(name))
@@ -33,6 +35,22 @@ public sealed class HandlerOptions
         if (RetryDelays.Any(delay => delay < TimeSpan.Zero))
             errors.Add("RetryDelays has a negative time");
         if (errors.Count > 0)
-            throw new OutboxBusException($"The options of handler {handler} are wrong: {string.Join("; ", errors)}.");
+            throw new OutboxBusException($"The options of {consumer} are wrong: {string.Join("; ", errors)}.");
     }
+
+    internal void ApplyTo(IEndpointRegistrationConfigurator endpoint)
+    {
+        endpoint.Name = EndpointName!;
+        endpoint.ConcurrentMessageLimit = ConcurrencyLimit;
+        endpoint.PrefetchCount = PrefetchCount;
+    }
+}
+
+/// <summary>How a saga's endpoint works and how its instances are kept.</summary>
+/// <typeparam name="TSaga">The saga.</typeparam>
+public sealed class SagaOptions<TSaga> : EndpointOptions
+    where TSaga : class
+{
+    /// <summary>How instances are loaded and kept apart.</summary>
+    public SagaRepositoryOptions<TSaga> Repository { get; } = new();
 }
