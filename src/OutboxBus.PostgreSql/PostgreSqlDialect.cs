@@ -155,6 +155,23 @@ public sealed class PostgreSqlDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void RecordBatchConsumed(DbCommand command, IReadOnlyList<InboxKey> keys)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        command.CommandText = $"""
+            insert into {_inbox} (message_id, consumer, generation)
+            select message_id, consumer, generation
+            from unnest(@message_ids, @consumers, @generations) with ordinality as batch (message_id, consumer, generation, position)
+            order by position
+            on conflict do nothing
+            returning message_id, consumer, generation
+            """;
+        Add(command, "message_ids", keys.Select(key => key.MessageId).ToArray());
+        Add(command, "consumers", keys.Select(key => key.Consumer).ToArray());
+        Add(command, "generations", keys.Select(key => key.Generation).ToArray());
+    }
+
+    /// <inheritdoc />
     public override void FindConsumed(DbCommand command, InboxKey key)
     {
         ArgumentNullException.ThrowIfNull(command);

@@ -169,6 +169,20 @@ public sealed class SqliteDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void RecordBatchConsumed(DbCommand command, IReadOnlyList<InboxKey> keys)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        // "where true": without it the parser takes "on" for the condition of a join.
+        command.CommandText = $"""
+            insert into {_inbox} (message_id, consumer, generation)
+            select value ->> 0, value ->> 1, value ->> 2 from json_each(@keys) where true
+            on conflict do nothing
+            returning message_id, consumer, generation
+            """;
+        Add(command, "keys", JsonSerializer.Serialize(keys.Select(key => new object[] { Text(key.MessageId), key.Consumer, key.Generation })));
+    }
+
+    /// <inheritdoc />
     public override void FindConsumed(DbCommand command, InboxKey key)
     {
         ArgumentNullException.ThrowIfNull(command);

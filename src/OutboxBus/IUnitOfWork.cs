@@ -24,6 +24,12 @@ public interface IUnitOfWork
     /// <summary>A command on the transaction begun.</summary>
     DbCommand CreateCommand();
 
+    /// <summary>Marks a point in the transaction begun; a mark set before is forgotten.</summary>
+    Task MarkAsync(CancellationToken cancellationToken);
+
+    /// <summary>Takes back what was written and appended since the mark, which stays; the transaction goes on, even if a failed statement has aborted it.</summary>
+    Task RollbackToMarkAsync(CancellationToken cancellationToken);
+
     /// <summary>
     /// Writes what is pending, envelopes included, then seals the unit of work; true when at least one row was written,
     /// which proves that the transaction is alive.

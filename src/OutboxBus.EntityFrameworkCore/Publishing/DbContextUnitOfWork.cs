@@ -17,6 +17,7 @@ namespace OutboxBus.EntityFrameworkCore.Publishing;
 internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, TimeProvider time) : IUnitOfWork
 {
     private const int MaxSavesPerFlush = 10;
+    private const string Mark = "outboxbus_mark";
 
     private readonly PendingEnvelopes _pending = new();
 
@@ -32,6 +33,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
 
     // Appended before the gate began, by a filter outside it: not the failed handler's to take along.
     private IReadOnlyList<Envelope> _beforeGate = [];
+    private IReadOnlyList<Envelope> _beforeMark = [];
     private IDbContextTransaction? _gate;
 
     // To be inserted by the flush, and not yet seen to be.
@@ -92,6 +94,19 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         var command = context.Database.GetDbConnection().CreateCommand();
         command.Transaction = _gate!.GetDbTransaction();
         return command;
+    }
+
+    public async Task MarkAsync(CancellationToken cancellationToken)
+    {
+        _beforeMark = _pending.Snapshot();
+        await _gate!.CreateSavepointAsync(Mark, cancellationToken).ConfigureAwait(false);
+    }
+
+    public async Task RollbackToMarkAsync(CancellationToken cancellationToken)
+    {
+        _pending.Restart(_beforeMark);
+        context.ChangeTracker.Clear();
+        await _gate!.RollbackToSavepointAsync(Mark, cancellationToken).ConfigureAwait(false);
     }
 
     public async Task<bool> FlushAsync(InboxMessage? record, CancellationToken cancellationToken)

@@ -16,13 +16,15 @@ namespace OutboxBus.MassTransit.Consuming;
 internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<TMessage>
     where TMessage : class
 {
+    private static readonly OutboxConsumeOptions Unused = new();
+
     private readonly ConcurrentQueue<Func<Task>> _consumed = new();
     private readonly ConcurrentQueue<Func<Task>> _faulted = new();
     private readonly EnvelopeCapture _sends;
     private readonly DelayedMessageRedeliveryContext<TMessage> _redelivery;
 
-    public InboxConsumeContext(ConsumeContext<TMessage> context, OutboxConsumeOptions options, IServiceProvider services)
-        : base(context, options, services)
+    public InboxConsumeContext(ConsumeContext<TMessage> context, IServiceProvider services)
+        : base(context, Unused, services)
     {
         _sends = new EnvelopeCapture(services, isPublish: false);
         // One capture each, as a send context does not say whether it is a publish.
@@ -34,6 +36,9 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
 
     /// <summary>What is being consumed; set before the handler runs.</summary>
     public InboxKey Key { get; set; }
+
+    /// <summary>Takes back what a consumer has done that fails without an exception; null: none does.</summary>
+    public Func<Task>? Undo { get; set; }
 
     // MassTransit's own inbox protocol, which is not used here.
     public override bool ContinueProcessing { get; set; }
@@ -68,14 +73,19 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
         return Task.CompletedTask;
     }
 
-    public override Task NotifyFaulted<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType, Exception exception)
+    public override async Task NotifyFaulted<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType, Exception exception)
     {
+        if (Undo is not null)
+            await Undo().ConfigureAwait(false);
         _faulted.Enqueue(() => CapturedContext.NotifyFaulted(Outer(context), duration, consumerType, exception));
-        return Task.CompletedTask;
     }
 
-    /// <summary>The transaction has committed: report the successes.</summary>
-    public Task ReportConsumedAsync() => ReportAsync(_consumed);
+    /// <summary>The transaction has committed: report what was consumed. A routing slip's activity may have failed and be consumed all the same.</summary>
+    public async Task ReportConsumedAsync()
+    {
+        await ReportAsync(_faulted).ConfigureAwait(false);
+        await ReportAsync(_consumed).ConfigureAwait(false);
+    }
 
     /// <summary>The transaction has rolled back: report the failure once, whoever noticed it.</summary>
     public async Task ReportFaultedAsync(TimeSpan duration, string consumerType, Exception exception)

@@ -2,7 +2,6 @@ using System.Security.Cryptography;
 using System.Text;
 using MassTransit;
 using MassTransit.DependencyInjection;
-using MassTransit.Middleware;
 using MassTransit.Transports;
 using OutboxBus.Consuming;
 using OutboxBus.Publishing;
@@ -11,12 +10,11 @@ using OutboxBus.Storage;
 namespace OutboxBus.MassTransit.Consuming;
 
 /// <summary>Puts the inbox around one consumer of one message type on one endpoint. The protocol itself is <see cref="InboxGate"/>.</summary>
-internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider time, string consumerName) : IFilter<ConsumeContext<TMessage>>
+internal class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider time, string consumerName) : IFilter<ConsumeContext<TMessage>>
     where TMessage : class
 {
     // The inbox column's length.
     private const int MaxNameLength = 512;
-    private static readonly OutboxConsumeOptions Unused = new();
 
     private string? _consumer;
 
@@ -32,17 +30,24 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
         var started = time.GetTimestamp();
         var scope = await scopes.GetScope(context).ConfigureAwait(false);
         await using var disposal = scope.ConfigureAwait(false);
-        var inbox = new InboxConsumeContext<TMessage>(scope.Context, Unused, scope.GetService<IServiceProvider>());
+        var inbox = new InboxConsumeContext<TMessage>(scope.Context, scope.GetService<IServiceProvider>());
         using var pop = scope.PushConsumeContext(inbox);
 
         var outcome = ConsumeOutcome.Consumed;
         try
         {
             var gate = scope.GetService<InboxGate>();
+            var guard = scope.GetService<BypassGuard>();
             var unit = scope.GetService<IUnitOfWorkSource>().Current;
-            var key = inbox.Key = KeyOf(context);
-            await unit.WithoutRetriesAsync(async () =>
-                outcome = await gate.ConsumeOnceAsync(unit, key, () => HandleAsync(inbox, next, scope.GetService<BypassGuard>()), context.CancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
+            var keys = KeysOf(context);
+            inbox.Key = keys[0];
+            await unit.WithoutRetriesAsync(async () => outcome = await gate.ConsumeOnceAsync(unit, keys, HandleAsync, context.CancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
+
+            async Task HandleAsync(IReadOnlyCollection<InboxKey> fresh)
+            {
+                using var inside = guard.Enter();
+                await this.HandleAsync(inbox, fresh, unit, next).ConfigureAwait(false);
+            }
         }
         catch (Exception exception)
         {
@@ -59,23 +64,29 @@ internal sealed class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimePr
 
     public void Probe(ProbeContext context) => context.CreateFilterScope("outboxbus-inbox").Add("consumer", consumerName);
 
-    private static async Task HandleAsync(InboxConsumeContext<TMessage> inbox, IPipe<ConsumeContext<TMessage>> next, BypassGuard guard)
+    /// <summary>The identities under which the message is consumed: one, unless it is a batch.</summary>
+    protected virtual IReadOnlyList<InboxKey> KeysOf(ConsumeContext<TMessage> context) => [KeyOf(context, context)];
+
+    /// <summary>Lets the consumer consume, in the transaction begun.</summary>
+    /// <param name="inbox">What the consumer sees.</param>
+    /// <param name="fresh">The keys of what was not consumed before.</param>
+    /// <param name="unit">The transaction.</param>
+    /// <param name="next">The consumer.</param>
+    protected virtual async Task HandleAsync(InboxConsumeContext<TMessage> inbox, IReadOnlyCollection<InboxKey> fresh, IUnitOfWork unit, IPipe<ConsumeContext<TMessage>> next)
     {
-        using var inside = guard.Enter();
         await next.Send(inbox).ConfigureAwait(false);
         // Publishes the handler did not await belong to its transaction too.
         await inbox.ConsumeCompleted.ConfigureAwait(false);
     }
 
-    private InboxKey KeyOf(ConsumeContext<TMessage> context)
+    /// <summary>The identity of one message, consumed by itself or as part of what the endpoint consumes.</summary>
+    protected InboxKey KeyOf(ConsumeContext<TMessage> consumed, ConsumeContext message)
     {
-        _consumer ??= NameOf(context);
-        return new InboxKey(MessageIdOf(context), _consumer, Generation.Of(context.Headers, _consumer));
+        _consumer ??= NameOf(consumed);
+        var id = message.GetOriginalMessageId() ?? message.MessageId ?? throw new OutboxBusException(
+            $"A message of type {typeof(TMessage)} arrived at {consumed.ReceiveContext.InputAddress} without a message id, so it cannot be consumed once. Remedy: let its sender set one.");
+        return new InboxKey(id, _consumer, Generation.Of(message.Headers, _consumer));
     }
-
-    private static Guid MessageIdOf(ConsumeContext<TMessage> context)
-        => context.GetOriginalMessageId() ?? context.MessageId ?? throw new OutboxBusException(
-            $"A message of type {typeof(TMessage)} arrived at {context.ReceiveContext.InputAddress} without a message id, so it cannot be consumed once. Remedy: let its sender set one.");
 
     private string NameOf(ConsumeContext<TMessage> context)
     {

@@ -1,6 +1,4 @@
 using MassTransit;
-using MassTransit.Configuration;
-using MassTransit.Courier.Contracts;
 using MassTransit.DependencyInjection;
 
 namespace OutboxBus.MassTransit.Consuming;
@@ -43,7 +41,7 @@ internal sealed class InboxObserver(IRegistrationContext context, TimeProvider t
         where TMessage : class
     {
         var number = _handlers[typeof(TMessage)] = _handlers.GetValueOrDefault(typeof(TMessage)) + 1;
-        Add(configurator, number == 1 ? "handler" : $"handler-{number}");
+        configurator.UseFilter(FilterFor<TMessage>(number == 1 ? "handler" : $"handler-{number}"));
     }
 
     public void ActivityConfigured<TActivity, TArguments>(IExecuteActivityConfigurator<TActivity, TArguments> configurator, Uri compensateAddress)
@@ -52,15 +50,31 @@ internal sealed class InboxObserver(IRegistrationContext context, TimeProvider t
 
     public void ExecuteActivityConfigured<TActivity, TArguments>(IExecuteActivityConfigurator<TActivity, TArguments> configurator)
         where TActivity : class, IExecuteActivity<TArguments>
-        where TArguments : class => configurator.RoutingSlip(slip => Add<RoutingSlip>(slip, HandlerTypes.StableName(typeof(TActivity))));
+        where TArguments : class
+    {
+        configurator.RoutingSlip(slip => AddToSlip(slip, typeof(TActivity)));
+        configurator.UseFilter(new ActivityAttemptFilter<ExecuteActivityContext<TActivity, TArguments>>());
+    }
 
     public void CompensateActivityConfigured<TActivity, TLog>(ICompensateActivityConfigurator<TActivity, TLog> configurator)
         where TActivity : class, ICompensateActivity<TLog>
-        where TLog : class => configurator.RoutingSlip(slip => Add<RoutingSlip>(slip, HandlerTypes.StableName(typeof(TActivity))));
+        where TLog : class
+    {
+        configurator.RoutingSlip(slip => AddToSlip(slip, typeof(TActivity)));
+        configurator.UseFilter(new ActivityAttemptFilter<CompensateActivityContext<TActivity, TLog>>());
+    }
 
-    private void Add<TMessage>(IPipeConfigurator<ConsumeContext<TMessage>> pipe, string consumer)
-        where TMessage : class => pipe.AddPipeSpecification(new FilterPipeSpecification<ConsumeContext<TMessage>>(
-            new InboxFilter<TMessage>(new ConsumeScopeProvider(context), time, consumer)));
+    private void AddToSlip(IRoutingSlipConfigurator slip, Type activity)
+        => slip.UseFilter(new ActivityInboxFilter(new ConsumeScopeProvider(context), time, HandlerTypes.StableName(activity)));
+
+    private IFilter<ConsumeContext<TMessage>> FilterFor<TMessage>(string consumer)
+        where TMessage : class
+    {
+        var scopes = new ConsumeScopeProvider(context);
+        return typeof(TMessage).IsGenericType && typeof(TMessage).GetGenericTypeDefinition() == typeof(Batch<>)
+            ? (IFilter<ConsumeContext<TMessage>>)Activator.CreateInstance(typeof(BatchInboxFilter<>).MakeGenericType(typeof(TMessage).GetGenericArguments()), scopes, time, consumer)!
+            : new InboxFilter<TMessage>(scopes, time, consumer);
+    }
 
     /// <summary>The same object that is configured, seen as the pipe before the consumer or instance is there: that must come from the filter's scope.</summary>
     private void AddBefore<TMessage>(object configurator, Type consumer)
@@ -68,7 +82,7 @@ internal sealed class InboxObserver(IRegistrationContext context, TimeProvider t
     {
         if (configurator is not IPipeConfigurator<ConsumeContext<TMessage>> pipe)
             throw new OutboxBusException($"The inbox cannot be added to {consumer}: MassTransit configures it in an unexpected way.");
-        Add(pipe, HandlerTypes.StableName(consumer));
+        pipe.UseFilter(FilterFor<TMessage>(HandlerTypes.StableName(consumer)));
     }
 
     private sealed class InnermostOfConsumer(InboxObserver observer) : IConsumerConfigurationObserver

@@ -23,15 +23,31 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
 
     public void Dispose() => _turn.Dispose();
 
-    /// <summary>Runs the handler unless the message has been consumed; returns when that is committed.</summary>
+    /// <summary>
+    /// Runs the handler unless the message, or every message of a batch, has been consumed; returns when that is committed.
+    /// </summary>
+    /// <param name="unit">The unit of work.</param>
+    /// <param name="keys">One key for each message.</param>
+    /// <param name="handle">Handles the messages whose keys it is given: those not consumed before.</param>
+    /// <param name="cancellationToken">Cancels the attempt.</param>
     /// <exception cref="Exception">Whatever the handler or the database threw, after the transaction was rolled back.</exception>
-    public async Task<ConsumeOutcome> ConsumeOnceAsync(IUnitOfWork unit, InboxKey key, Func<Task> handle, CancellationToken cancellationToken)
+    public async Task<ConsumeOutcome> ConsumeOnceAsync(IUnitOfWork unit, IReadOnlyList<InboxKey> keys, Func<IReadOnlyCollection<InboxKey>, Task> handle, CancellationToken cancellationToken)
     {
-        var outcome = await TakeTurnAsync(() => RunOnceAsync(unit, key, options.Mode, handle, cancellationToken), cancellationToken);
-        metrics.Consumed(duplicate: outcome == ConsumeOutcome.Duplicate);
+        // A batch may be a duplicate in part, which only the records, inserted first, can tell.
+        var mode = keys.Count == 1 ? options.Mode : InboxMode.First;
+        IReadOnlyCollection<InboxKey> consumed = [];
+        var outcome = await TakeTurnAsync(() => RunOnceAsync(unit, keys, mode, fresh => handle(consumed = fresh), cancellationToken), cancellationToken);
         if (outcome == ConsumeOutcome.Duplicate)
-            logger.Duplicate(key.MessageId, key.Consumer);
-        else
+            consumed = [];
+        foreach (var key in keys)
+        {
+            var isDuplicate = !consumed.Contains(key);
+            metrics.Consumed(isDuplicate);
+            if (isDuplicate)
+                logger.Duplicate(key.MessageId, key.Consumer);
+        }
+
+        if (outcome == ConsumeOutcome.Consumed)
             await faults.ReachAsync(FaultPoint.AfterConsume, null);
         return outcome;
     }
@@ -48,7 +64,7 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
     public Task CommitOnceAsync(IUnitOfWork unit, Guid operationId, Func<Task> operation, CancellationToken cancellationToken)
     {
         // The record first: if the commit of an earlier attempt is still under way on the server, this one waits for it.
-        return RunOnceAsync(unit, new InboxKey(operationId, Operation), InboxMode.First, operation, cancellationToken);
+        return RunOnceAsync(unit, [new InboxKey(operationId, Operation)], InboxMode.First, _ => operation(), cancellationToken);
     }
 
     private async Task<ConsumeOutcome> TakeTurnAsync(Func<Task<ConsumeOutcome>> consume, CancellationToken cancellationToken)
@@ -68,23 +84,25 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
         }
     }
 
-    private async Task<ConsumeOutcome> RunOnceAsync(IUnitOfWork unit, InboxKey key, InboxMode mode, Func<Task> run, CancellationToken cancellationToken)
+    private async Task<ConsumeOutcome> RunOnceAsync(
+        IUnitOfWork unit, IReadOnlyList<InboxKey> keys, InboxMode mode, Func<IReadOnlyCollection<InboxKey>, Task> run, CancellationToken cancellationToken)
     {
+        IReadOnlyList<InboxKey> fresh = keys;
         try
         {
             if (mode == InboxMode.Last)
-            {
                 await unit.BeginAsync(cancellationToken);
-            }
-            else if (!await BeginAndRecordAsync(unit, key, cancellationToken))
+            else
+                fresh = await BeginAndRecordAsync(unit, keys, cancellationToken);
+            if (fresh.Count == 0)
             {
                 await unit.RollbackAsync();
                 return ConsumeOutcome.Duplicate;
             }
 
-            await run();
+            await run(fresh);
 
-            var record = mode == InboxMode.Last ? new InboxMessage { MessageId = key.MessageId, Consumer = key.Consumer, Generation = key.Generation } : null;
+            var record = mode == InboxMode.Last ? new InboxMessage { MessageId = keys[0].MessageId, Consumer = keys[0].Consumer, Generation = keys[0].Generation } : null;
             // A handler may have swallowed an error that aborted the transaction; PostgreSQL would answer COMMIT with a silent ROLLBACK.
             if (!await unit.FlushAsync(record, cancellationToken))
                 await ProveAliveAsync(unit, cancellationToken);
@@ -93,17 +111,18 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
         {
             await unit.RollbackAsync();
             // A copy fails in many ways: at the record, at a unique row or a version of the handler's own, or as the handler finds its work done.
-            if (mode == InboxMode.Last && !cancellationToken.IsCancellationRequested && await HasHappenedAsync(key, cancellationToken))
+            if (mode == InboxMode.Last && !cancellationToken.IsCancellationRequested && await HasHappenedAsync(keys[0], cancellationToken))
                 return ConsumeOutcome.Duplicate;
             throw;
         }
 
-        await CommitAsync(unit, key, cancellationToken);
+        // The records of a batch are one transaction: any of them tells.
+        await CommitAsync(unit, fresh[0], cancellationToken);
         return ConsumeOutcome.Consumed;
     }
 
-    /// <summary>Inserts the inbox record first, so that a concurrent copy waits here and is never acknowledged while in doubt.</summary>
-    private async Task<bool> BeginAndRecordAsync(IUnitOfWork unit, InboxKey key, CancellationToken cancellationToken)
+    /// <summary>Inserts the inbox records first, so that a concurrent copy waits here and is never acknowledged while in doubt; returns those that were not there.</summary>
+    private async Task<IReadOnlyList<InboxKey>> BeginAndRecordAsync(IUnitOfWork unit, IReadOnlyList<InboxKey> keys, CancellationToken cancellationToken)
     {
         var started = time.GetTimestamp();
         while (true)
@@ -111,20 +130,36 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
             await unit.BeginAsync(cancellationToken);
             try
             {
-                await using var command = unit.CreateCommand();
-                database.Dialect.RecordConsumed(command, key);
-                command.CommandTimeout = WaitSeconds;
-                return await command.ExecuteNonQueryAsync(cancellationToken) > 0;
+                return await RecordAsync(unit, keys, cancellationToken);
             }
             catch (Exception exception) when (_store.Classify(exception) == DatabaseError.Contention && !cancellationToken.IsCancellationRequested)
             {
                 // Another copy is being handled and takes its time. No handler has run here, so waiting again is safe.
                 await unit.RollbackAsync();
-                logger.WaitingForCopy(key.MessageId, key.Consumer, time.GetElapsedTime(started));
+                logger.WaitingForCopy(keys[0].MessageId, keys[0].Consumer, time.GetElapsedTime(started));
                 // The application may have set a short lock timeout of its own.
                 await Task.Delay(PauseBetweenWaits, time, cancellationToken);
             }
         }
+    }
+
+    private async Task<IReadOnlyList<InboxKey>> RecordAsync(IUnitOfWork unit, IReadOnlyList<InboxKey> keys, CancellationToken cancellationToken)
+    {
+        await using var command = unit.CreateCommand();
+        command.CommandTimeout = WaitSeconds;
+        if (keys.Count == 1)
+        {
+            database.Dialect.RecordConsumed(command, keys[0]);
+            return await command.ExecuteNonQueryAsync(cancellationToken) > 0 ? keys : [];
+        }
+
+        // In one order: batches that share messages wait for each other, but not in a circle.
+        database.Dialect.RecordBatchConsumed(command, [.. keys.OrderBy(key => key.MessageId)]);
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+        var recorded = new HashSet<InboxKey>();
+        while (await reader.ReadAsync(cancellationToken))
+            recorded.Add(new InboxKey(reader.GetGuid(0), reader.GetString(1), reader.GetInt32(2)));
+        return [.. keys.Where(recorded.Contains)];
     }
 
     private async Task ProveAliveAsync(IUnitOfWork unit, CancellationToken cancellationToken)

@@ -51,6 +51,12 @@ public abstract class SqlDialect
     /// <summary>Inserts the inbox record; affects no row when there is one already; waits for a concurrent copy's transaction to end.</summary>
     public abstract void RecordConsumed(DbCommand command, InboxKey key);
 
+    /// <summary>
+    /// Inserts the inbox records of a batch, in the order given, and returns <c>message_id, consumer, generation</c> of those
+    /// that were not there; waits for concurrent copies like the other.
+    /// </summary>
+    public abstract void RecordBatchConsumed(DbCommand command, IReadOnlyList<InboxKey> keys);
+
     /// <summary>Returns a row when the inbox record exists.</summary>
     public abstract void FindConsumed(DbCommand command, InboxKey key);
 

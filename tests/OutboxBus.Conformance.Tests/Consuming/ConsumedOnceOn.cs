@@ -173,7 +173,7 @@ public abstract class ConsumedOnceOn<TDatabase>(TDatabase database, InboxMode mo
         var gate = services.GetRequiredService<InboxGate>();
         var outcome = default(ConsumeOutcome?);
         await unit.WithoutRetriesAsync(async () => outcome = await gate.ConsumeOnceAsync(
-            unit, Key, () => handle(services.GetRequiredService<ShopDb>(), services.GetRequiredService<IOutboxContext>()), default));
+            unit, [Key], _ => handle(services.GetRequiredService<ShopDb>(), services.GetRequiredService<IOutboxContext>()), default));
         return outcome!.Value;
     }
 

@@ -32,6 +32,7 @@ public sealed class StatementSnapshots
         ["SetClaimCount"] = (dialect, command) => dialect.SetClaimCount(command, One, 1000),
         ["Bury"] = (dialect, command) => dialect.Bury(command, new Burial(One, DeadLetterReason.Refused, 10, "refused")),
         ["RecordConsumed"] = (dialect, command) => dialect.RecordConsumed(command, Key),
+        ["RecordBatchConsumed"] = (dialect, command) => dialect.RecordBatchConsumed(command, [Key, Key with { MessageId = Two.MessageId, Generation = 0 }]),
         ["FindConsumed"] = (dialect, command) => dialect.FindConsumed(command, Key),
         ["ForgetConsumed"] = (dialect, command) => dialect.ForgetConsumed(command, One.MessageId, "stock:OrderPlaced"),
         ["PurgeInbox"] = (dialect, command) => dialect.PurgeInbox(command, TimeSpan.FromDays(7), 1000),

@@ -184,9 +184,9 @@ public abstract class InboxGateTests : IAsyncLifetime
         return Task.CompletedTask;
     }
 
-    private protected Task<ConsumeOutcome> ConsumeAsync(InboxKey? key = null) => _gate.ConsumeOnceAsync(_unit, key ?? Key, Handle, CancellationToken.None);
+    private protected Task<ConsumeOutcome> ConsumeAsync(InboxKey? key = null) => _gate.ConsumeOnceAsync(_unit, [key ?? Key], _ => Handle(), CancellationToken.None);
 
-    private protected Func<Task<ConsumeOutcome>> Consume(Func<Task> handle) => _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, Key, handle, CancellationToken.None));
+    private protected Func<Task<ConsumeOutcome>> Consume(Func<Task> handle) => _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, [Key], _ => handle(), CancellationToken.None));
 }
 
 public sealed class InboxGateFirstTests() : InboxGateTests(InboxMode.First)
@@ -198,8 +198,8 @@ public sealed class InboxGateFirstTests() : InboxGateTests(InboxMode.First)
 
         await _gate.ConsumeOnceAsync(
             _unit,
-            Key,
-            () =>
+            [Key],
+            _ =>
             {
                 recorded = _database.Faults.Calls(nameof(AdjustableDialect.RecordConsumed));
                 InboxRows.Should().Be(0, "others see the record only with the commit");
@@ -277,7 +277,7 @@ public sealed class InboxGateFirstTests() : InboxGateTests(InboxMode.First)
             throw new SqliteException("database is locked", 5);
         };
 
-        await _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, Key, Handle, cancelled.Token)).Should().ThrowAsync<SqliteException>();
+        await _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, [Key], _ => Handle(), cancelled.Token)).Should().ThrowAsync<SqliteException>();
 
         _handled.Should().Be(0);
         _unit.Steps.Should().Equal("begin", "command", "rollback");
@@ -337,8 +337,8 @@ public sealed class InboxGateLastTests() : InboxGateTests(InboxMode.Last)
 
         await _gate.Awaiting(gate => gate.ConsumeOnceAsync(
             _unit,
-            Key,
-            () =>
+            [Key],
+            _ =>
             {
                 cancelled.Cancel();
                 throw new OperationCanceledException(cancelled.Token);

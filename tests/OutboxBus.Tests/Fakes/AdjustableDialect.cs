@@ -47,6 +47,8 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
 
     public override void RecordConsumed(DbCommand command, InboxKey key) => Note(nameof(RecordConsumed), () => inner.RecordConsumed(command, key));
 
+    public override void RecordBatchConsumed(DbCommand command, IReadOnlyList<InboxKey> keys) => Note(nameof(RecordBatchConsumed), () => inner.RecordBatchConsumed(command, keys));
+
     public override void FindConsumed(DbCommand command, InboxKey key) => Note(nameof(FindConsumed), () => inner.FindConsumed(command, key));
 
     public override void ForgetConsumed(DbCommand command, Guid messageId, string? consumer) => Note(nameof(ForgetConsumed), () => inner.ForgetConsumed(command, messageId, consumer));

@@ -48,6 +48,10 @@ internal sealed class FakeUnitOfWork(SqliteDatabase database) : IUnitOfWork, IAs
         return command;
     }
 
+    public Task MarkAsync(CancellationToken cancellationToken) => throw new NotSupportedException("The gate sets no mark.");
+
+    public Task RollbackToMarkAsync(CancellationToken cancellationToken) => throw new NotSupportedException("The gate sets no mark.");
+
     public async Task<bool> FlushAsync(InboxMessage? record, CancellationToken cancellationToken)
     {
         Steps.Add("flush");
