@@ -102,6 +102,10 @@ internal static class OutboxBusServices
         services.AddSingleton(provider => new BypassObserver(new Lazy<BypassGuard>(provider.GetRequiredService<BypassGuard>)));
         services.AddPublishObserver(provider => provider.GetRequiredService<BypassObserver>());
         services.AddSendObserver(provider => provider.GetRequiredService<BypassObserver>());
+        services.AddSingleton<IHostedService>(provider => new RiderCheck(
+            services,
+            provider.GetRequiredService<OutboxBusOptions>().Publishing,
+            provider.GetRequiredService<ILogger<RiderCheck>>()));
         services.AddSingleton(provider => new EnvelopeIntake(
             Envelope.DefaultBus,
             provider.GetRequiredService<OutboxBusOptions>(),

@@ -38,6 +38,12 @@ public sealed class PublishingOptions
     /// directly.
     /// </summary>
     public OutboxBypass Bypass { get; set; } = OutboxBypass.Warn;
+
+    /// <summary>
+    /// What happens when a handler makes a request: it goes to the broker directly, as its answer could never come after the
+    /// commit, and the handler's transaction stays open until the answer is there; default <see cref="OutboxBypass.Warn"/>.
+    /// </summary>
+    public OutboxBypass RequestsInHandlers { get; set; } = OutboxBypass.Warn;
 }
 
 /// <summary>What happens when a scope ends with messages that no <c>SaveChanges</c> has stored.</summary>

@@ -14,6 +14,7 @@ internal sealed class OutboxBusOptionsValidator : IValidateOptions<OutboxBusOpti
         InRange(errors, "Publishing.MaxHeaderBytes", publishing.MaxHeaderBytes, 1024, 1024 * 1024);
         Check(errors, Enum.IsDefined(publishing.Unsaved), "Publishing.Unsaved", publishing.Unsaved, "a member of UnsavedMessages");
         Check(errors, Enum.IsDefined(publishing.Bypass), "Publishing.Bypass", publishing.Bypass, "a member of OutboxBypass");
+        Check(errors, Enum.IsDefined(publishing.RequestsInHandlers), "Publishing.RequestsInHandlers", publishing.RequestsInHandlers, "a member of OutboxBypass");
 
         var delivery = options.Delivery;
         InRange(errors, "Delivery.MaxAttempts", delivery.MaxAttempts, 1, 1000);

@@ -45,7 +45,7 @@ internal class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider 
 
             async Task HandleAsync(IReadOnlyCollection<InboxKey> fresh)
             {
-                using var inside = guard.Enter();
+                using var inside = guard.Enter(isHandler: true);
                 await this.HandleAsync(inbox, fresh, unit, next).ConfigureAwait(false);
             }
         }

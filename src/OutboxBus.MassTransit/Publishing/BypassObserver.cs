@@ -27,9 +27,11 @@ internal sealed class BypassObserver(Lazy<BypassGuard> guard) : IPublishObserver
     private Task Check<T>(SendContext<T> context)
         where T : class
     {
-        // A request waits for its answer: after the commit would be too late.
         if (context.RequestId is null)
             guard.Value.MessageGoesDirectly(MessageUrn.ForTypeString<T>());
+        // An answer to one has the id, too, but wants none.
+        else if (context.ResponseAddress is not null)
+            guard.Value.RequestGoesDirectly(MessageUrn.ForTypeString<T>());
         return Task.CompletedTask;
     }
 }

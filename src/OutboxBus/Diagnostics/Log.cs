@@ -14,6 +14,12 @@ internal static partial class Log
     [LoggerMessage(102, LogLevel.Warning, "A message of type {MessageType} was published through the bus itself inside a unit of work: it leaves even if that rolls back. Reported once for this type. Remedy: publish through IOutboxContext, IPublishEndpoint, ISendEndpointProvider or the consume context of the scope; or set Publishing.Bypass.")]
     public static partial void Bypassed(this ILogger logger, string messageType);
 
+    [LoggerMessage(103, LogLevel.Warning, "A handler makes a request of type {MessageType}: its transaction stays open until the answer is there, and the request is made even if it rolls back. Reported once for this type. Remedy: publish or send a message and handle its answer in a handler or saga; or set Publishing.RequestsInHandlers.")]
+    public static partial void RequestInHandler(this ILogger logger, string messageType);
+
+    [LoggerMessage(104, LogLevel.Warning, "The rider {Rider} is registered: what its producers send is not captured and leaves even if the transaction rolls back. Remedy: publish to the bus and let a consumer produce; or set Publishing.Bypass to Allow.")]
+    public static partial void RiderIsNotCaptured(this ILogger logger, string rider);
+
     [LoggerMessage(201, LogLevel.Information, "Delivery of bus {Bus} from {Database} has started.")]
     public static partial void DeliveryStarted(this ILogger logger, string bus, string database);
 

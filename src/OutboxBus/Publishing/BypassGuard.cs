@@ -14,9 +14,11 @@ internal sealed class BypassGuard(PublishingOptions options, OutboxMetrics metri
 
     // One line for each type tells all there is to tell.
     private readonly ConcurrentDictionary<string, byte> _warned = new();
+    private readonly ConcurrentDictionary<string, byte> _warnedOfRequests = new();
 
     /// <summary>From here until it is disposed, the caller and what it calls are inside a unit of work.</summary>
-    public IDisposable Enter() => _current.Value = new Inside(_current.Value?.Live);
+    /// <param name="isHandler">Whether its transaction is open all the time.</param>
+    public IDisposable Enter(bool isHandler = false) => _current.Value = new Inside(_current.Value?.Live, isHandler);
 
     /// <summary>A message is about to go straight to the broker.</summary>
     /// <exception cref="OutboxBusException">The caller is inside a unit of work, and the option is to throw.</exception>
@@ -36,9 +38,28 @@ internal sealed class BypassGuard(PublishingOptions options, OutboxMetrics metri
             logger.Bypassed(messageType);
     }
 
-    private sealed class Inside(Inside? outer) : IDisposable
+    /// <summary>A request is about to go straight to the broker, as it must; but the caller will wait for its answer.</summary>
+    /// <exception cref="OutboxBusException">The caller is a handler, and the option is to throw.</exception>
+    public void RequestGoesDirectly(string messageType)
+    {
+        if (_current.Value?.Live is not { IsHandler: true })
+            return;
+        if (options.RequestsInHandlers == OutboxBypass.Throw)
+        {
+            throw new OutboxBusException(
+                $"A handler makes a request of type {messageType}: its transaction stays open until the answer is there, and the request is made even if it rolls back. "
+                + "Remedy: publish or send a message and handle its answer in a handler or saga, or set Publishing.RequestsInHandlers.");
+        }
+
+        if (options.RequestsInHandlers == OutboxBypass.Warn && _warnedOfRequests.TryAdd(messageType, 0))
+            logger.RequestInHandler(messageType);
+    }
+
+    private sealed class Inside(Inside? outer, bool isHandler) : IDisposable
     {
         private volatile bool _ended;
+
+        public bool IsHandler => isHandler;
 
         // One that has ended still flows in calls that outlive it.
         public Inside? Live => _ended ? outer?.Live : this;

@@ -121,6 +121,29 @@ public abstract class InboxOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
     }
 
     [SkippableFact]
+    public async Task A_batch_records_what_was_not_consumed_and_tells_which()
+    {
+        await using var connection = await Database.OpenAsync();
+        InboxKey[] keys = [.. Enumerable.Range(0, 3).Select(generation => new InboxKey(Guid.NewGuid(), "stock", generation))];
+        await RecordAsync(connection, keys[1]);
+        // The same message for another consumer, and in another generation, is another record.
+        await RecordAsync(connection, keys[0] with { Consumer = "billing" });
+        await RecordAsync(connection, keys[2] with { Generation = 7 });
+
+        (await RecordBatchAsync(connection, keys)).Should().BeEquivalentTo([keys[0], keys[2]]);
+        (await RecordBatchAsync(connection, keys)).Should().BeEmpty();
+        (await CountAsync()).Should().Be(5);
+    }
+
+    [SkippableFact]
+    public async Task A_batch_that_holds_a_message_twice_records_it_once()
+    {
+        await using var connection = await Database.OpenAsync();
+
+        (await RecordBatchAsync(connection, [Key, Key])).Should().Equal(Key);
+    }
+
+    [SkippableFact]
     public async Task Purge_deletes_the_oldest_first()
     {
         var now = await Database.NowAsync();
@@ -150,6 +173,18 @@ public abstract class InboxOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
         command.Transaction = transaction;
         Database.CreateDialect(Database.Tables).RecordConsumed(command, key);
         return await command.ExecuteNonQueryAsync();
+    }
+
+    private protected async Task<List<InboxKey>> RecordBatchAsync(DbConnection connection, IReadOnlyList<InboxKey> keys, DbTransaction? transaction = null)
+    {
+        await using var command = connection.CreateCommand();
+        command.Transaction = transaction;
+        Database.CreateDialect(Database.Tables).RecordBatchConsumed(command, keys);
+        await using var reader = await command.ExecuteReaderAsync();
+        var recorded = new List<InboxKey>();
+        while (await reader.ReadAsync())
+            recorded.Add(new InboxKey(reader.GetGuid(0), reader.GetString(1), reader.GetInt32(2)));
+        return recorded;
     }
 
     private async Task InsertAsync(params DateTime[] times)
@@ -226,6 +261,22 @@ public sealed class InboxOnPostgreSql(PostgreSqlDatabase database) : InboxOn<Pos
             await transaction.RollbackAsync();
 
         (await copy).Should().Be(affected);
+    }
+
+    [SkippableFact]
+    public async Task A_batch_waits_for_a_copy_of_one_of_its_messages_and_records_the_others()
+    {
+        await using var first = await Database.OpenAsync();
+        await using var second = await Database.OpenAsync();
+        var other = Key with { MessageId = Guid.NewGuid() };
+        await using var transaction = await first.BeginTransactionAsync();
+        await RecordAsync(first, Key, transaction);
+
+        var batch = RecordBatchAsync(second, [Key, other]);
+        await Eventually.BecomesAsync(() => Database.IsBlockedAsync(((NpgsqlConnection)second).ProcessID), "the batch waits for the first transaction");
+        await transaction.CommitAsync();
+
+        (await batch).Should().Equal(other);
     }
 
     [SkippableTheory]

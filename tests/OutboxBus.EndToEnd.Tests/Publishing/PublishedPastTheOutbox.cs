@@ -1,5 +1,8 @@
 using FluentAssertions;
 using MassTransit;
+using MassTransit.Configuration;
+using MassTransit.DependencyInjection;
+using MassTransit.Transports;
 using Microsoft.Extensions.DependencyInjection;
 using OutboxBus.EndToEnd.Tests.Support;
 using Xunit;
@@ -10,6 +13,8 @@ public sealed class PublishedPastTheOutbox
 {
     private const string Bypassed = "outboxbus.bypassed";
     private const int BypassWarned = 102;
+    private const int RequestWarned = 103;
+    private const int RiderWarned = 104;
 
     public static TheoryData<StackKind> Stacks => [StackKind.PostgreSqlRabbitMq, StackKind.SqliteInMemory];
 
@@ -121,6 +126,38 @@ public sealed class PublishedPastTheOutbox
         await app.Probe.SeesAsync("price", 1);
         await app.Probe.SeesAsync("fault", 1);
         counters[Bypassed].Should().Be(0);
+        app.Logs.Count(RequestWarned).Should().Be(1, "a handler that asks keeps its transaction open");
+    }
+
+    // A rider as its package registers it; the packages of Kafka and Event Hubs need brokers of their own.
+    [SkippableTheory]
+    [InlineData(OutboxBypass.Warn, 1)]
+    [InlineData(OutboxBypass.Allow, 0)]
+    public async Task A_rider_is_warned_of_at_start(OutboxBypass bypass, int warnings)
+    {
+        await using var stack = Stack.SqliteInMemory();
+        await using var app = await App.StartMassTransitAsync(
+            stack,
+            bus => bus.AddRider(rider => rider.SetRiderFactory(new SilentRiderFactory())),
+            store => store.Publishing(publishing => publishing.Bypass = bypass));
+
+        app.Logs.Count(RiderWarned).Should().Be(warnings);
+    }
+}
+
+public interface ISilentRider : IRider;
+
+public sealed class SilentRiderFactory : IRegistrationRiderFactory<ISilentRider>
+{
+    public IBusInstanceSpecification CreateRider(IRiderRegistrationContext context) => new Nothing();
+
+    private sealed class Nothing : IBusInstanceSpecification
+    {
+        public void Configure(IBusInstance busInstance)
+        {
+        }
+
+        public IEnumerable<ValidationResult> Validate() => [];
     }
 }
 

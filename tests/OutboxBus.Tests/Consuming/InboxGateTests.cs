@@ -177,6 +177,52 @@ public abstract class InboxGateTests : IAsyncLifetime
         _reached.Should().BeEmpty();
     }
 
+    [Fact]
+    public async Task Batch_is_handled_without_the_messages_consumed_before_and_records_the_others_first_in_either_mode()
+    {
+        await ConsumeAsync();
+        _unit.Steps.Clear();
+        InboxKey[] batch = [Key with { MessageId = Guid.Parse("00000000-0000-0000-0000-000000000002") }, Key, Key with { MessageId = Guid.Parse("00000000-0000-0000-0000-000000000001") }];
+        IReadOnlyCollection<InboxKey> handled = [];
+
+        var outcome = await _gate.ConsumeOnceAsync(
+            _unit,
+            batch,
+            fresh =>
+            {
+                handled = fresh;
+                return Handle();
+            },
+            CancellationToken.None);
+
+        outcome.Should().Be(ConsumeOutcome.Consumed);
+        handled.Should().Equal([batch[0], batch[2]], "the consumer gets them in their own order");
+        _unit.Steps.Should().Equal("begin", "command", "handler", "flush", "commit");
+        _metrics.Sum("outboxbus.consumed").Should().Be(3);
+        _metrics.Sum("outboxbus.duplicates").Should().Be(1);
+        _logs.Count(301).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task Batch_whose_messages_were_all_consumed_before_is_not_handled()
+    {
+        InboxKey[] batch = [Key, Key with { Generation = 1 }];
+        await _gate.ConsumeOnceAsync(_unit, batch, _ => Handle(), CancellationToken.None);
+
+        (await _gate.ConsumeOnceAsync(_unit, batch, _ => Handle(), CancellationToken.None)).Should().Be(ConsumeOutcome.Duplicate);
+
+        _handled.Should().Be(1);
+        _metrics.Sum("outboxbus.duplicates").Should().Be(2);
+    }
+
+    [Fact]
+    public async Task Batch_whose_commit_lost_its_answer_counts_as_consumed()
+    {
+        _unit.ErrorAfterCommit = new InvalidOperationException("The connection broke.");
+
+        (await _gate.ConsumeOnceAsync(_unit, [Key, Key with { Generation = 1 }], _ => Handle(), CancellationToken.None)).Should().Be(ConsumeOutcome.Consumed);
+    }
+
     private protected Task Handle()
     {
         _handled++;

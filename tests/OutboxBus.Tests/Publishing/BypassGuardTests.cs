@@ -101,6 +101,40 @@ public sealed class BypassGuardTests : IDisposable
         Count().Should().Be(1);
     }
 
+    [Fact]
+    public void Request_of_a_handler_is_warned_of_once_for_each_type_and_is_no_bypass()
+    {
+        var guard = new BypassGuard(new PublishingOptions { Bypass = OutboxBypass.Throw }, _metrics.Metrics, _logs);
+        guard.RequestGoesDirectly(Type);
+        using (guard.Enter())
+            guard.RequestGoesDirectly(Type);
+        _logs.Messages.Should().BeEmpty("only a handler's transaction is open meanwhile");
+
+        using var inside = guard.Enter(isHandler: true);
+        guard.RequestGoesDirectly(Type);
+        guard.RequestGoesDirectly(Type);
+
+        _logs.Messages.Should().ContainSingle().Which.Text.Should().Contain(Type);
+        Count().Should().Be(0);
+    }
+
+    [Theory]
+    [InlineData(OutboxBypass.Throw, true)]
+    [InlineData(OutboxBypass.Allow, false)]
+    public void Request_of_a_handler_throws_or_is_allowed_where_asked_for(OutboxBypass option, bool throws)
+    {
+        var guard = new BypassGuard(new PublishingOptions { RequestsInHandlers = option }, _metrics.Metrics, _logs);
+        using var inside = guard.Enter(isHandler: true);
+
+        var request = guard.Invoking(it => it.RequestGoesDirectly(Type));
+
+        if (throws)
+            request.Should().Throw<OutboxBusException>().WithMessage($"*{Type}*Publishing.RequestsInHandlers*");
+        else
+            request.Should().NotThrow();
+        _logs.Messages.Should().BeEmpty();
+    }
+
     public void Dispose() => _metrics.Dispose();
 
     private double Count() => _metrics.Sum("outboxbus.bypassed");
