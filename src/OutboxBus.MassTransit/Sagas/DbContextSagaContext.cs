@@ -80,32 +80,33 @@ internal sealed class DbContextSagaContext<TSaga, TMessage> : ConsumeContextScop
         return Task.CompletedTask;
     }
 
-    /// <summary>The event was declared read-only: what it did to the instance is not stored.</summary>
+    /// <summary>The event was declared read-only: what it did to the instance, or to what it owns, is not stored.</summary>
     public Task Undo(SagaConsumeContext<TSaga> saga)
     {
-        Undo(_context.Entry(saga.Saga));
+        _context.ChangeTracker.DetectChanges();
+        foreach (var entry in _context.ChangeTracker.Entries().Where(IsOfSaga).ToList())
+        {
+            if (entry.State == EntityState.Added)
+            {
+                entry.State = EntityState.Detached;
+                continue;
+            }
+
+            entry.CurrentValues.SetValues(entry.OriginalValues);
+            entry.State = EntityState.Unchanged;
+        }
+
         return Task.CompletedTask;
     }
 
     public Task<SagaConsumeContext<TSaga, T>> CreateSagaConsumeContext<T>(ConsumeContext<T> consumeContext, TSaga instance, SagaConsumeContextMode mode)
         where T : class => Task.FromResult<SagaConsumeContext<TSaga, T>>(new DefaultSagaConsumeContext<TSaga, T>(consumeContext, instance));
 
-    private static void Undo(EntityEntry entry)
+    private static bool IsOfSaga(EntityEntry entry)
     {
-        // Owned objects are part of the instance.
-        foreach (var owned in entry.References.Where(reference => reference.Metadata.TargetEntityType.IsOwned()))
-        {
-            if (owned.TargetEntry is { State: not EntityState.Detached } target)
-                Undo(target);
-        }
-
-        if (entry.State == EntityState.Added)
-        {
-            entry.State = EntityState.Detached;
-            return;
-        }
-
-        entry.CurrentValues.SetValues(entry.OriginalValues);
-        entry.State = EntityState.Unchanged;
+        var type = entry.Metadata;
+        while (type.FindOwnership() is { } ownership)
+            type = ownership.PrincipalEntityType;
+        return type.ClrType == typeof(TSaga);
     }
 }

@@ -12,6 +12,8 @@ namespace OutboxBus.MassTransit.Sagas;
 internal sealed class SagaQueries<TSaga>
     where TSaga : class, ISaga
 {
+    private const string Annotation = "OutboxBus:LockingQuery";
+
     private readonly DbContext _context;
     private readonly SagaRepositoryOptions<TSaga> _options;
     private readonly string? _lockingQuery;
@@ -60,13 +62,17 @@ internal sealed class SagaQueries<TSaga>
     // Whatever the context's default is.
     private IQueryable<TSaga> Included(IQueryable<TSaga> query) => (_options.Query is null ? query : _options.Query(query)).AsTracking();
 
-    private static string? LockingQuery(DbContext context)
+    /// <summary>Made once for each model: tenants may have tables of their own.</summary>
+    private static string? LockingQuery(DbContext context) => SagaMapping.EntityOf<TSaga>(context).GetOrAddRuntimeAnnotationValue(Annotation, static context =>
     {
-        var entity = SagaMapping.EntityOf<TSaga>(context);
+        var entity = SagaMapping.EntityOf<TSaga>(context!);
         var table = StoreObjectIdentifier.Create(entity, StoreObjectType.Table)
-            ?? throw new OutboxBusException($"The saga {typeof(TSaga)} is mapped to no table in {context.GetType().Name}, so its rows cannot be locked. Remedy: map it to a table, or choose optimistic concurrency.");
-        var names = context.GetService<ISqlGenerationHelper>();
+            ?? throw new OutboxBusException($"The saga {typeof(TSaga)} is mapped to no table in {context!.GetType().Name}, so its rows cannot be locked. Remedy: map it to a table, or choose optimistic concurrency.");
+        var names = context!.GetService<ISqlGenerationHelper>();
         var key = entity.FindProperty(nameof(ISaga.CorrelationId))!.GetColumnName(table)!;
-        return EngineSchema.For(context.Database.ProviderName).LockingQuery(names.DelimitIdentifier(table.Name, table.Schema), names.DelimitIdentifier(key));
-    }
+        // Braces would be placeholders of EF Core.
+        return EngineSchema.For(context!.Database.ProviderName).LockingQuery(Escaped(names.DelimitIdentifier(table.Name, table.Schema)), Escaped(names.DelimitIdentifier(key)));
+    }, context);
+
+    private static string Escaped(string name) => name.Replace("{", "{{", StringComparison.Ordinal).Replace("}", "}}", StringComparison.Ordinal);
 }
