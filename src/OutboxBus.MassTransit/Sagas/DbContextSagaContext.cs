@@ -85,16 +85,7 @@ internal sealed class DbContextSagaContext<TSaga, TMessage> : ConsumeContextScop
     {
         _context.ChangeTracker.DetectChanges();
         foreach (var entry in _context.ChangeTracker.Entries().Where(IsOfSaga).ToList())
-        {
-            if (entry.State == EntityState.Added)
-            {
-                entry.State = EntityState.Detached;
-                continue;
-            }
-
-            entry.CurrentValues.SetValues(entry.OriginalValues);
-            entry.State = EntityState.Unchanged;
-        }
+            entry.State = entry.State == EntityState.Added ? EntityState.Detached : EntityState.Unchanged;
 
         return Task.CompletedTask;
     }

@@ -69,7 +69,8 @@ public abstract class SagasOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
     {
         foreach (var concurrency in Concurrencies)
         {
-            await using var shop = await StartAsync(concurrency);
+            // Who waits for a lock needs no retry.
+            await using var shop = await StartAsync(concurrency, retries: concurrency == SagaConcurrency.Optimistic);
             var order = Guid.NewGuid();
             await PublishAsync(shop, new StepTaken(order));
 
@@ -116,19 +117,19 @@ public abstract class SagasOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
     }
 
     [SkippableFact]
-    public async Task Instances_are_found_by_any_condition()
+    public async Task Instances_are_found_by_any_condition_that_still_holds_when_they_are_changed()
     {
         foreach (var concurrency in Concurrencies)
         {
-            await using var shop = await StartAsync(concurrency);
+            await using var shop = await StartAsync(concurrency, retries: concurrency == SagaConcurrency.Optimistic);
             var (first, second, third) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
             await PublishAsync(shop, new StepTaken(first), new StepTaken(second), new StepTaken(third));
             await PublishAsync(shop, new StepTaken(first), new StepTaken(second));
 
-            await PublishAsync(shop, new AllAdvanced(2), new AllAdvanced(2));
+            await PublishAsync(shop, [.. Enumerable.Repeat(new AllAdvanced(2), 8)]);
 
             (await ContentAsync()).Sagas.ToDictionary(saga => saga.CorrelationId, saga => saga.Steps).Should().BeEquivalentTo(
-                new Dictionary<Guid, int> { [first] = 4, [second] = 4, [third] = 1 }, $"{concurrency}");
+                new Dictionary<Guid, int> { [first] = 3, [second] = 3, [third] = 1 }, $"{concurrency}");
             await Database.ClearAsync();
         }
     }
@@ -177,15 +178,15 @@ public abstract class SagasOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
         return Task.CompletedTask;
     }
 
-    private async Task<Shop> StartAsync(SagaConcurrency concurrency = SagaConcurrency.Pessimistic)
+    private async Task<Shop> StartAsync(SagaConcurrency concurrency = SagaConcurrency.Pessimistic, bool retries = true)
     {
         var shop = Shop.Create(
             Database,
             bus => bus.AddHandler<FaultHandler>().AddSaga<Machine, OrderProgress>(saga =>
             {
                 saga.Repository.Concurrency = concurrency;
-                // A lock waits; a version, and a first instance that another has inserted, are found out when it is too late.
-                saga.RetryDelays = [.. Enumerable.Repeat(TimeSpan.FromMilliseconds(5), 100)];
+                // That a version has changed, or another has inserted the first instance, is found out when it is too late.
+                saga.RetryDelays = [.. Enumerable.Repeat(TimeSpan.FromMilliseconds(5), retries ? 100 : 0)];
             }),
             services => services.AddSingleton(new FaultPoints((point, _) =>
             {
@@ -227,7 +228,7 @@ public abstract class SagasOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
 
     public sealed record OrderEnded(Guid OrderId);
 
-    public sealed record AllAdvanced(int FromSteps);
+    public sealed record AllAdvanced(int Steps);
 
     public sealed class FaultHandler : IMessageHandler<Fault<StepFailed>>
     {
@@ -244,7 +245,7 @@ public abstract class SagasOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase
             Event(() => Ended, step => step.CorrelateById(context => context.Message.OrderId));
             Event(() => Advanced, step =>
             {
-                step.CorrelateBy((saga, context) => saga.Steps >= context.Message.FromSteps);
+                step.CorrelateBy((saga, context) => saga.Steps == context.Message.Steps);
                 step.OnMissingInstance(missing => missing.Discard());
             });
             Event(() => LookedAt, step =>
