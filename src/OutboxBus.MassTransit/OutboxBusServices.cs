@@ -86,7 +86,11 @@ internal static class OutboxBusServices
             provider.GetRequiredService<IOutboxDatabase>().Key,
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<DatabaseOutage>>()));
-        services.AddSingleton<UnitOfWorkRegistry>();
+        services.AddSingleton(provider => new UnitOfWorkRegistry(
+            provider.GetRequiredService<IOutboxDatabase>(),
+            Envelope.DefaultBus,
+            provider.GetRequiredService<HandOff>(),
+            provider.GetRequiredService<TimeProvider>()));
         services.AddSingleton<OutboxInterceptor>();
         services.AddScoped<IUnitOfWorkSource, DbContextUnitOfWorkSource<TDbContext>>();
         services.ConfigureDbContext<TDbContext>((provider, context) => context.AddInterceptors(provider.GetRequiredService<OutboxInterceptor>()));
@@ -117,6 +121,7 @@ internal static class OutboxBusServices
             provider.GetRequiredService<OutboxMetrics>(),
             provider.GetRequiredService<ILogger<UnsavedMessageGuard>>()));
         services.AddScoped<IOutboxContext, ScopedOutboxContext>();
+        ScheduledMessages.Register(services);
         // Everything that publishes in a scope goes through this one: IPublishEndpoint, ISendEndpointProvider, schedulers, routing slips.
         services.Replace(ServiceDescriptor.Scoped<IScopedBusContextProvider<IBus>, OutboxScopedBusContextProvider>());
     }

@@ -147,6 +147,15 @@ public sealed class PostgreSqlDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void CancelScheduled(DbCommand command, string bus, IReadOnlyList<Guid> tokens)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        command.CommandText = $"delete from {_outbox} where schedule_token = any(@tokens) and bus = @bus and kind = 0";
+        Add(command, "tokens", tokens.ToArray());
+        Add(command, "bus", bus);
+    }
+
+    /// <inheritdoc />
     public override void RecordConsumed(DbCommand command, InboxKey key)
     {
         ArgumentNullException.ThrowIfNull(command);

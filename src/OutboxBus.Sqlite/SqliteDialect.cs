@@ -161,6 +161,16 @@ public sealed class SqliteDialect : SqlDialect
     }
 
     /// <inheritdoc />
+    public override void CancelScheduled(DbCommand command, string bus, IReadOnlyList<Guid> tokens)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        // Not collate nocase: the index on the tokens would not be used.
+        command.CommandText = $"delete from {_outbox} where schedule_token in (select value from json_each(@tokens)) and bus = @bus and kind = 0";
+        Add(command, "tokens", JsonSerializer.Serialize(tokens.Select(Text)));
+        Add(command, "bus", bus);
+    }
+
+    /// <inheritdoc />
     public override void RecordConsumed(DbCommand command, InboxKey key)
     {
         ArgumentNullException.ThrowIfNull(command);

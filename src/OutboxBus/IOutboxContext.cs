@@ -39,4 +39,35 @@ public interface IOutboxContext
     /// <exception cref="MessageTooLargeException">The body or the headers exceed <see cref="PublishingOptions"/>.</exception>
     Task Send<T>(string destination, T message, SendOptions? options = null, CancellationToken cancellationToken = default)
         where T : class;
+
+    /// <summary>Publishes at a later time: the message waits in the database, and can be taken back until it is sent.</summary>
+    /// <param name="message">The message; must not be null.</param>
+    /// <param name="dueAt">When it leaves; past: at once.</param>
+    /// <param name="options">As for <see cref="Publish{T}"/>, without a time of their own; <see cref="MessageOptions.ScheduleToken"/> names the token.</param>
+    /// <param name="cancellationToken">Cancels the capture, not the delivery.</param>
+    /// <returns>The token for <see cref="CancelScheduled"/>: the one given, or a new one.</returns>
+    /// <exception cref="ArgumentException">The options contradict each other.</exception>
+    Task<Guid> SchedulePublish<T>(T message, DateTimeOffset dueAt, PublishOptions? options = null, CancellationToken cancellationToken = default)
+        where T : class;
+
+    /// <summary>Sends at a later time; see <see cref="SchedulePublish{T}"/>.</summary>
+    /// <param name="destination">As for <see cref="Send{T}"/>.</param>
+    /// <param name="message">The message; must not be null.</param>
+    /// <param name="dueAt">When it leaves; past: at once.</param>
+    /// <param name="options">As for <see cref="Send{T}"/>, without a time of their own; <see cref="MessageOptions.ScheduleToken"/> names the token.</param>
+    /// <param name="cancellationToken">Cancels the capture, not the delivery.</param>
+    /// <returns>The token for <see cref="CancelScheduled"/>: the one given, or a new one.</returns>
+    /// <exception cref="ArgumentException">The destination is none, or the options contradict each other.</exception>
+    Task<Guid> ScheduleSend<T>(string destination, T message, DateTimeOffset dueAt, SendOptions? options = null, CancellationToken cancellationToken = default)
+        where T : class;
+
+    /// <summary>
+    /// Takes back what was scheduled with a token, as part of the same unit of work: with the next <c>SaveChanges</c>, or when
+    /// the handler's transaction commits. If that rolls back, the messages stay. Nothing happens if there are none: they may
+    /// have been sent. A message whose time has come while the transaction is open may be sent all the same.
+    /// </summary>
+    /// <param name="scheduleToken">The token.</param>
+    /// <param name="cancellationToken">Cancels the call.</param>
+    /// <exception cref="OutboxBusException">The unit of work has already been sealed.</exception>
+    Task CancelScheduled(Guid scheduleToken, CancellationToken cancellationToken = default);
 }

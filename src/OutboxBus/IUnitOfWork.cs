@@ -11,9 +11,19 @@ public interface IUnitOfWork
     /// <summary>Messages appended whose rows no flush has written yet.</summary>
     IReadOnlyCollection<Envelope> Unsaved { get; }
 
+    /// <summary>Tokens whose scheduled messages no flush has taken back yet.</summary>
+    IReadOnlyCollection<Guid> UnsavedCancellations { get; }
+
     /// <summary>Adds an envelope, to be written with the next flush. May be called by many threads at once.</summary>
     /// <exception cref="OutboxBusException">The unit of work has been sealed.</exception>
     void Append(Envelope envelope);
+
+    /// <summary>
+    /// Takes back the messages scheduled with a token: those appended and not yet written at once, those stored with the next
+    /// flush, in its transaction and before the envelopes appended meanwhile. May be called by many threads at once.
+    /// </summary>
+    /// <exception cref="OutboxBusException">The unit of work has been sealed.</exception>
+    void Cancel(Guid scheduleToken);
 
     /// <summary>Runs an operation that owns the transaction, so that the database layer repeats no part of it on its own.</summary>
     Task WithoutRetriesAsync(Func<Task> operation);
@@ -50,6 +60,9 @@ public interface IUnitOfWorkSource
 {
     /// <summary>The unit of work; resolved when first asked for, so that it may itself depend on what asks.</summary>
     IUnitOfWork Current { get; }
+
+    /// <summary>Tokens whose scheduled messages are not yet taken back, of all units of work that the scope has published into; resolves none.</summary>
+    IReadOnlyCollection<Guid> UnsavedCancellations { get; }
 
     /// <summary>Messages not yet written of all units of work that the scope has published into; resolves none.</summary>
     IReadOnlyCollection<Envelope> Unsaved { get; }

@@ -22,6 +22,13 @@ public abstract record MessageOptions
     public DateTimeOffset? DueAt { get; init; }
 
     /// <summary>
+    /// The token by which <see cref="IOutboxContext.CancelScheduled"/> takes the message back until it is sent; default: none,
+    /// it cannot be taken back. Needs <see cref="Delay"/> or <see cref="DueAt"/>. An id of the business, such as an order's,
+    /// will do; several messages may share it, and are then cancelled together.
+    /// </summary>
+    public Guid? ScheduleToken { get; init; }
+
+    /// <summary>
     /// How long the message is worth delivering, counted from the publish; default: for ever. A message that expires
     /// before it was sent becomes a dead letter; afterwards the broker drops it. Positive, at most 3,660 days.
     /// </summary>
@@ -46,6 +53,10 @@ public abstract record MessageOptions
             throw new ArgumentException($"TimeToLive is {timeToLive}; it must be positive and at most {LongestTime.Days} days.");
         if (Delay >= TimeToLive)
             throw new ArgumentException($"Delay is {Delay} and TimeToLive {TimeToLive}: the message would expire before it is sent.");
+        if (ScheduleToken == Guid.Empty)
+            throw new ArgumentException("ScheduleToken is the empty GUID; leave it unset, or give an id.");
+        if (ScheduleToken is not null && Delay is null && DueAt is null)
+            throw new ArgumentException("ScheduleToken is set, but neither Delay nor DueAt: the message leaves at once. Set one of them.");
         if (MessageId == Guid.Empty)
             throw new ArgumentException("MessageId is the empty GUID; leave it unset to get a new id.");
     }

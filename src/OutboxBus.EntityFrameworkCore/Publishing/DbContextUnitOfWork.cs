@@ -6,6 +6,7 @@ using Microsoft.EntityFrameworkCore.ChangeTracking;
 using Microsoft.EntityFrameworkCore.Storage;
 using OutboxBus.Delivery;
 using OutboxBus.Publishing;
+using OutboxBus.Storage;
 using IsolationLevel = System.Data.IsolationLevel;
 
 namespace OutboxBus.EntityFrameworkCore.Publishing;
@@ -14,7 +15,7 @@ namespace OutboxBus.EntityFrameworkCore.Publishing;
 /// The unit of work of one DbContext. Outside a consumer the envelopes ride whichever <c>SaveChanges</c> comes next;
 /// inside a consumer they wait for the gate's own last flush, so that no savepoint of the handler can take them back.
 /// </summary>
-internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, TimeProvider time) : IUnitOfWork
+internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time) : IUnitOfWork
 {
     private const int MaxSavesPerFlush = 10;
     private const string Mark = "outboxbus_mark";
@@ -28,12 +29,15 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     private readonly List<Envelope> _awaitingCommit = [];
 
     private readonly UnacceptedEnvelopes _unaccepted = new(context);
+    private readonly ScheduleCancellations _cancellations = new(context, database, bus);
     private Guid _awaitedTransaction;
     private Guid _transactionWithFailure;
 
     // Appended before the gate began, by a filter outside it: not the failed handler's to take along.
     private IReadOnlyList<Envelope> _beforeGate = [];
     private IReadOnlyList<Envelope> _beforeMark = [];
+    private IReadOnlyCollection<Guid> _cancelledBeforeGate = [];
+    private IReadOnlyCollection<Guid> _cancelledBeforeMark = [];
     private IDbContextTransaction? _gate;
 
     // To be inserted by the flush, and not yet seen to be.
@@ -42,6 +46,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     private volatile bool _saving;
     private bool _commitIsEvident;
     private bool _atomicityIsOff;
+    private AutoTransactionBehavior? _autoTransactions;
     private bool _rowsWritten;
     private long _savedFrom;
 
@@ -56,6 +61,14 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
                 return [.. _tracked, .. _pending.Snapshot()];
         }
     }
+
+    public IReadOnlyCollection<Guid> UnsavedCancellations => _cancellations.Unsaved;
+
+    /// <summary>Whether the save under way has scheduled messages to take back, and not done so.</summary>
+    public bool CancelsNow => _saving && _cancellations.AreDue;
+
+    /// <summary>Whether what is saved belongs to a transaction that EF Core or others have begun before.</summary>
+    public bool HasTransaction => context.Database.CurrentTransaction is not null || AmbientTransaction() is not null;
 
     /// <summary>Whether a transaction of the inbox gate is open.</summary>
     public bool IsInGate => _gate is not null;
@@ -80,12 +93,32 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         }
     }
 
+    public void Cancel(Guid scheduleToken)
+    {
+        lock (_tracked)
+        {
+            _pending.RemoveScheduled(scheduleToken);
+            // In the change tracker, after a save that failed. What a save under way inserts, the next one deletes.
+            if (!_saving)
+            {
+                foreach (var envelope in _tracked.FindAll(envelope => envelope.ScheduleToken == scheduleToken))
+                {
+                    context.Entry(envelope).State = EntityState.Detached;
+                    _tracked.Remove(envelope);
+                }
+            }
+
+            _cancellations.Add(scheduleToken);
+        }
+    }
+
     public Task WithoutRetriesAsync(Func<Task> operation) => new SingleAttemptStrategy(context).RunAsync(operation);
 
     public async Task BeginAsync(CancellationToken cancellationToken)
     {
         _beforeGate = _pending.Snapshot();
         _pending.Restart(_beforeGate);
+        _cancelledBeforeGate = UnsavedCancellations;
         _gate = await context.Database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellationToken).ConfigureAwait(false);
     }
 
@@ -99,12 +132,14 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     public async Task MarkAsync(CancellationToken cancellationToken)
     {
         _beforeMark = _pending.Snapshot();
+        _cancelledBeforeMark = UnsavedCancellations;
         await _gate!.CreateSavepointAsync(Mark, cancellationToken).ConfigureAwait(false);
     }
 
     public async Task RollbackToMarkAsync(CancellationToken cancellationToken)
     {
         _pending.Restart(_beforeMark);
+        _cancellations.Restart(_cancelledBeforeMark);
         context.ChangeTracker.Clear();
         await _gate!.RollbackToSavepointAsync(Mark, cancellationToken).ConfigureAwait(false);
     }
@@ -130,7 +165,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         try
         {
             // Interceptors may publish after the rows of a save are written: those messages need one more.
-            for (var saves = 0; saves == 0 || _record is not null || _tracked.Count > 0 || !_pending.TrySeal(); saves++)
+            for (var saves = 0; saves == 0 || _record is not null || _tracked.Count > 0 || _cancellations.AreDue || !_pending.TrySeal(); saves++)
             {
                 if (saves == MaxSavesPerFlush)
                 {
@@ -165,6 +200,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         _record = null;
         EndSaving();
         _pending.Restart(_beforeGate);
+        _cancellations.Restart(_cancelledBeforeGate);
         lock (_tracked)
             _tracked.Clear();
         _awaitingCommit.Clear();
@@ -194,6 +230,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     public void StartAfresh()
     {
         _pending.Restart([]);
+        _cancellations.Restart([]);
         context.ChangeTracker.Clear();
     }
 
@@ -224,13 +261,15 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         NoteSaved();
         OfferEnded();
         var database = context.Database;
-        var hasTransaction = database.CurrentTransaction is not null || AmbientTransaction() is not null;
+        var hasTransaction = HasTransaction;
         // Only then can nothing but EF Core itself decide about the commit: a raw BEGIN needs an open connection.
         _commitIsEvident = !hasTransaction && database.GetDbConnection().State == ConnectionState.Closed;
         _atomicityIsOff = !hasTransaction && database.AutoTransactionBehavior == AutoTransactionBehavior.Never;
         // Of several saves in one transaction the first: no row's lease may be taken to last longer than it does.
         if (_awaitingCommit.Count == 0)
             _savedFrom = time.GetTimestamp();
+        _cancellations.Begin();
+        PrepareToCancel();
         lock (_tracked)
         {
             Track();
@@ -241,6 +280,55 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         }
     }
 
+    /// <summary>Scheduled messages are taken back in the transaction of the save, which EF Core would do without for a single row.</summary>
+    private void PrepareToCancel()
+    {
+        if (!_cancellations.AreDue)
+            return;
+        CheckAtomicity();
+        if (_autoTransactions is not null || HasTransaction)
+            return;
+        _autoTransactions = context.Database.AutoTransactionBehavior;
+        context.Database.AutoTransactionBehavior = AutoTransactionBehavior.Always;
+    }
+
+    /// <summary>Takes scheduled messages back in the transaction given, or in the context's, or, if the save has none because it had no rows, alone.</summary>
+    public void CancelNow(DbTransaction? transaction)
+    {
+        try
+        {
+            _cancellations.Run(transaction);
+        }
+        catch
+        {
+            CommandFailed();
+            throw;
+        }
+    }
+
+    /// <inheritdoc cref="CancelNow"/>
+    public async Task CancelNowAsync(DbTransaction? transaction, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await _cancellations.RunAsync(transaction, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            CommandFailed();
+            throw;
+        }
+    }
+
+    /// <summary>EF Core has begun the transaction of the save, perhaps not for the first time.</summary>
+    public bool BeginsSave()
+    {
+        if (!_saving || _autoTransactions is null)
+            return false;
+        _cancellations.Begin();
+        return _cancellations.AreDue;
+    }
+
     /// <summary>
     /// The save looks for changes, after all interceptors: what they have published is still in time. Not when it is published,
     /// as publishers may be on other threads than the save.
@@ -249,6 +337,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     {
         if (Lease != context.ContextId.Lease)
             return;
+        PrepareToCancel();
         lock (_tracked)
             Track();
     }
@@ -259,6 +348,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
             return;
         _saving = false;
         context.ChangeTracker.DetectingAllChanges -= TrackLate;
+        if (_autoTransactions is { } autoTransactions)
+            context.Database.AutoTransactionBehavior = autoTransactions;
+        _autoTransactions = null;
     }
 
     /// <summary>SaveChanges has failed, or something has after its rows were written.</summary>
@@ -266,18 +358,23 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     {
         // Of a batch that fails after its first statement no command event tells.
         CommandFailed();
-        Saved(0);
+        _cancellations.Failed();
+        NoteEnd();
     }
 
     /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes or the inbox record.</summary>
     public int Saved(int rows)
     {
-        EndSaving();
-        if (_gate is not null && !_flushing)
-            return 0;
-
         _rowsWritten |= rows > 0;
-        return DetachRecord() + NoteSaved();
+        if (_cancellations.HaveRun)
+            _cancellations.Saved(isUnaccepted: !_commitIsEvident && context.ChangeTracker.HasChanges());
+        return NoteEnd();
+    }
+
+    private int NoteEnd()
+    {
+        EndSaving();
+        return _gate is not null && !_flushing ? 0 : DetachRecord() + NoteSaved();
     }
 
     /// <summary>A command has failed or was cancelled. PostgreSQL then aborts the transaction it ran in.</summary>
@@ -304,7 +401,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
     }
 
     /// <summary>Whether something may still become of what was published here.</summary>
-    public bool IsUnfinished => AwaitsCommit || Unsaved.Count > 0;
+    public bool IsUnfinished => AwaitsCommit || Unsaved.Count > 0 || UnsavedCancellations.Count > 0;
 
     /// <summary>The scope ends. Its transaction most likely has too, even if others ended it: delivery looks for the envelopes.</summary>
     public void ScopeEnds() => handOff.Offer([.. _awaitingCommit], CommitCertainty.Unverified, _savedFrom);
@@ -406,7 +503,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, HandOff handOff, Ti
         if (_atomicityIsOff)
         {
             throw new OutboxBusException(
-                "A message was published into a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
+                "A message was published or cancelled in a DbContext whose AutoTransactionBehavior is Never, and no transaction is open: business data and message would not be atomic. "
                 + "Begin a transaction around SaveChanges, or set AutoTransactionBehavior to WhenNeeded.");
         }
     }

@@ -45,6 +45,15 @@ internal sealed class DbContextUnitOfWorkSource<TDbContext>(IServiceProvider ser
         }
     }
 
+    public IReadOnlyCollection<Guid> UnsavedCancellations
+    {
+        get
+        {
+            lock (_lock)
+                return [.. Units().SelectMany(unit => unit.UnsavedCancellations)];
+        }
+    }
+
     public IDisposable Enlist(DbContext context)
     {
         Check(context);

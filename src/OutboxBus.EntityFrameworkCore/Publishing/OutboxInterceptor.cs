@@ -32,6 +32,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
             if (unit.HasUnaccepted)
                 unit.SavingAgain();
             unit.Saving();
+            if (unit.CancelsNow && unit.HasTransaction)
+                unit.CancelNow(null);
         }
 
         return result;
@@ -45,6 +47,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
             if (unit.HasUnaccepted)
                 await unit.SavingAgainAsync(cancellationToken).ConfigureAwait(false);
             unit.Saving();
+            if (unit.CancelsNow && unit.HasTransaction)
+                await unit.CancelNowAsync(null, cancellationToken).ConfigureAwait(false);
         }
 
         return result;
@@ -54,6 +58,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
+        if (unit.CancelsNow)
+            unit.CancelNow(null);
         if (eventData.Context!.Database.CurrentTransaction is null)
             faults.Reach(FaultPoint.AfterCommit);
         // The caller counts its own rows.
@@ -64,6 +70,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
+        if (unit.CancelsNow)
+            await unit.CancelNowAsync(null, cancellationToken).ConfigureAwait(false);
         if (eventData.Context!.Database.CurrentTransaction is null)
             await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
         return result - unit.Saved(result);
@@ -83,6 +91,20 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         SaveChangesCanceled(eventData);
         return Task.CompletedTask;
+    }
+
+    public DbTransaction TransactionStarted(DbConnection connection, TransactionEndEventData eventData, DbTransaction result)
+    {
+        if (registry.Find(eventData.Context) is { } unit && unit.BeginsSave())
+            unit.CancelNow(result);
+        return result;
+    }
+
+    public async ValueTask<DbTransaction> TransactionStartedAsync(DbConnection connection, TransactionEndEventData eventData, DbTransaction result, CancellationToken cancellationToken = default)
+    {
+        if (registry.Find(eventData.Context) is { } unit && unit.BeginsSave())
+            await unit.CancelNowAsync(result, cancellationToken).ConfigureAwait(false);
+        return result;
     }
 
     public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)

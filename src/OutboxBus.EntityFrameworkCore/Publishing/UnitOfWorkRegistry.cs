@@ -1,11 +1,12 @@
 using System.Runtime.CompilerServices;
 using Microsoft.EntityFrameworkCore;
 using OutboxBus.Delivery;
+using OutboxBus.Storage;
 
 namespace OutboxBus.EntityFrameworkCore.Publishing;
 
 /// <summary>Finds the unit of work of a DbContext instance; a pooled instance gets a new one for each use.</summary>
-internal sealed class UnitOfWorkRegistry(HandOff handOff, TimeProvider time)
+internal sealed class UnitOfWorkRegistry(IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time)
 {
     private readonly ConditionalWeakTable<DbContext, DbContextUnitOfWork> _units = [];
 
@@ -18,7 +19,7 @@ internal sealed class UnitOfWorkRegistry(HandOff handOff, TimeProvider time)
         {
             if (Find(context) is { } found)
                 return found;
-            unit = new DbContextUnitOfWork(context, handOff, time);
+            unit = new DbContextUnitOfWork(context, database, bus, handOff, time);
             _units.AddOrUpdate(context, unit);
             return unit;
         }

@@ -1,13 +1,14 @@
 using MassTransit;
+using OutboxBus.MassTransit.Publishing;
 
 namespace OutboxBus.MassTransit.Consuming;
 
 /// <summary>Lets MassTransit consume with a handler.</summary>
-internal sealed class HandlerConsumer<THandler, TMessage>(THandler handler) : IConsumer<TMessage>
+internal sealed class HandlerConsumer<THandler, TMessage>(THandler handler, ScheduledMessages scheduled) : IConsumer<TMessage>
     where THandler : class, IMessageHandler<TMessage>
     where TMessage : class
 {
-    public Task Consume(ConsumeContext<TMessage> context) => handler.Handle(context.Message, new MessageContext(context), context.CancellationToken);
+    public Task Consume(ConsumeContext<TMessage> context) => handler.Handle(context.Message, new MessageContext(context, scheduled), context.CancellationToken);
 }
 
 /// <summary>What is known of handler classes.</summary>

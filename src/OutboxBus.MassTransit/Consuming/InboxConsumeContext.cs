@@ -22,6 +22,7 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
     private readonly ConcurrentQueue<Func<Task>> _faulted = new();
     private readonly EnvelopeCapture _sends;
     private readonly DelayedMessageRedeliveryContext<TMessage> _redelivery;
+    private readonly Lazy<MessageSchedulerContext?> _scheduler;
 
     public InboxConsumeContext(ConsumeContext<TMessage> context, IServiceProvider services)
         : base(context, Unused, services)
@@ -31,6 +32,7 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
         var receive = new CapturingReceiveContext(context.ReceiveContext, new EnvelopeCapture(services, isPublish: true), this);
         ReceiveContext = receive;
         PublishEndpointProvider = receive.PublishEndpointProvider;
+        _scheduler = new(() => ScheduledMessages.SchedulesFor(context) ? new ConsumeMessageSchedulerContext(this, SchedulerOf) : null);
         _redelivery = new DelayedMessageRedeliveryContext<TMessage>(this, RedeliveryOptions.ReplaceMessageId);
     }
 
@@ -57,14 +59,17 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
         return _sends.AddSend(context);
     }
 
-    /// <summary>A redelivery by the handler is a message of its transaction, held in the database for its delay; one after a failure is not, and finds the endpoint's own.</summary>
+    /// <summary>
+    /// A redelivery by the handler, and what it schedules, is a message of its transaction, held in the database for its delay. A
+    /// redelivery after a failure is not, and finds the endpoint's own.
+    /// </summary>
     public override bool TryGetPayload<T>([NotNullWhen(true)] out T? payload)
         where T : class
     {
-        if (typeof(T) != typeof(MessageRedeliveryContext))
-            return base.TryGetPayload<T>(out payload!);
-        payload = (T)(object)_redelivery;
-        return true;
+        payload = typeof(T) == typeof(MessageRedeliveryContext) ? (T)(object)_redelivery
+            : typeof(T) == typeof(MessageSchedulerContext) ? (T?)(object?)_scheduler.Value
+            : null;
+        return payload is not null || base.TryGetPayload<T>(out payload!);
     }
 
     public override Task NotifyConsumed<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType)
@@ -105,6 +110,8 @@ internal sealed class InboxConsumeContext<TMessage> : OutboxConsumeContextProxy<
     public override Task NotifyOutboxMessageDelivered(OutboxMessageContext message) => Task.CompletedTask;
 
     public override Task RemoveOutboxMessages() => Task.CompletedTask;
+
+    private IMessageScheduler SchedulerOf(ConsumeContext context) => ((ScheduledMessages)GetService(typeof(ScheduledMessages))).Scheduler(context, context);
 
     private ConsumeContext<T> Outer<T>(ConsumeContext<T> context)
         where T : class => ReferenceEquals(context, this) ? (ConsumeContext<T>)CapturedContext : context;

@@ -4,7 +4,7 @@ using OutboxBus.MassTransit.Publishing;
 namespace OutboxBus.MassTransit.Consuming;
 
 /// <summary>The handler's view of a consume context.</summary>
-internal sealed class MessageContext(ConsumeContext context) : OutboxContext(context, context), IMessageContext
+internal sealed class MessageContext(ConsumeContext context, ScheduledMessages scheduled) : OutboxContext(context, context, scheduled), IMessageContext
 {
     private Dictionary<string, object?>? _headers;
 

@@ -39,6 +39,8 @@ internal sealed class EnvelopeCapture(IServiceProvider services, bool isPublish)
             Headers = StoredHeaders.ToJson(context.Headers.GetAll()),
             Properties = StoredProperties.Of(context).ToJson(),
             Body = body,
+            // MassTransit's delayed scheduler gives one, too.
+            ScheduleToken = options?.ScheduleToken ?? (dueAt is null ? null : context.ScheduledMessageId),
         };
         if (isPublish)
             _types.Add<T>();

@@ -5,7 +5,7 @@ using OutboxBus.Publishing;
 namespace OutboxBus.MassTransit.Publishing;
 
 /// <summary>The user's way in: plain publishes and sends on the scope's captured endpoints.</summary>
-internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints) : IOutboxContext, IUnitOfWorkAccess
+internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints, ScheduledMessages scheduled) : IOutboxContext, IUnitOfWorkAccess
 {
     /// <inheritdoc/>
     public virtual IUnitOfWorkSource? Source => null;
@@ -46,6 +46,37 @@ internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProv
             : endpoint.Send(message, (IPipe<SendContext>)new MessageOptionsPipe(options), cancellationToken)).ConfigureAwait(false);
     }
 
+    public async Task<Guid> SchedulePublish<T>(T message, DateTimeOffset dueAt, PublishOptions? options = null, CancellationToken cancellationToken = default)
+        where T : class
+    {
+        var scheduling = (options ?? new PublishOptions()) with { DueAt = dueAt, ScheduleToken = options?.ScheduleToken ?? NewId.NextGuid() };
+        Check(options);
+        await Publish(message, scheduling, cancellationToken).ConfigureAwait(false);
+        return scheduling.ScheduleToken!.Value;
+    }
+
+    public async Task<Guid> ScheduleSend<T>(string destination, T message, DateTimeOffset dueAt, SendOptions? options = null, CancellationToken cancellationToken = default)
+        where T : class
+    {
+        var scheduling = (options ?? new SendOptions()) with { DueAt = dueAt, ScheduleToken = options?.ScheduleToken ?? NewId.NextGuid() };
+        Check(options);
+        await Send(destination, message, scheduling, cancellationToken).ConfigureAwait(false);
+        return scheduling.ScheduleToken!.Value;
+    }
+
+    public Task CancelScheduled(Guid scheduleToken, CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        scheduled.Cancel(scheduleToken);
+        return Task.CompletedTask;
+    }
+
+    private static void Check(MessageOptions? options)
+    {
+        if (options?.DueAt is not null)
+            throw new ArgumentException("The options have a DueAt besides the time the message is scheduled for; leave it unset.");
+    }
+
     private static void CheckType(Type messageType)
     {
         if (messageType.Namespace is null)
@@ -67,8 +98,8 @@ internal class OutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProv
 }
 
 /// <summary>That of a service scope, which may also be the scope in which a message is handled.</summary>
-internal sealed class ScopedOutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints, IUnitOfWorkSource source, IScopedConsumeContextProvider consuming)
-    : OutboxContext(publishEndpoint, sendEndpoints)
+internal sealed class ScopedOutboxContext(IPublishEndpoint publishEndpoint, ISendEndpointProvider sendEndpoints, IUnitOfWorkSource source, IScopedConsumeContextProvider consuming, ScheduledMessages scheduled)
+    : OutboxContext(publishEndpoint, sendEndpoints, scheduled)
 {
     public override IUnitOfWorkSource? Source => consuming.HasContext ? null : source;
 }
@@ -102,19 +133,21 @@ internal sealed class MessageOptionsPipe(MessageOptions options) : IPipe<Publish
         // MassTransit keeps "mandatory" on publish contexts, which every transport's send context is.
         if (options.RequireRoute)
             context.Mandatory = true;
-        return Apply(context);
+        Apply(options, context);
+        return Task.CompletedTask;
     }
 
     public Task Send(SendContext context)
     {
         if (options.RequireRoute && context.TryGetPayload<PublishContext>(out var publish))
             publish.Mandatory = true;
-        return Apply(context);
+        Apply(options, context);
+        return Task.CompletedTask;
     }
 
     public void Probe(ProbeContext context) => context.CreateFilterScope("outboxbus-options");
 
-    private Task Apply(SendContext context)
+    public static void Apply(MessageOptions options, SendContext context)
     {
         // Due time travels beside MassTransit's own delay, which would need a plugin of the broker.
         context.GetOrAddPayload(() => options);
@@ -126,6 +159,11 @@ internal sealed class MessageOptionsPipe(MessageOptions options) : IPipe<Publish
             context.TimeToLive = timeToLive;
         foreach (var (name, value) in options.Headers ?? new Dictionary<string, object?>())
             context.Headers.Set(name, value);
-        return Task.CompletedTask;
+        // Consumers tell by it that the message was scheduled; a state machine, that it is the one it waits for.
+        if (options.ScheduleToken is { } token)
+        {
+            context.ScheduledMessageId = token;
+            context.Headers.Set(MessageHeaders.SchedulingTokenId, token.ToString("D"));
+        }
     }
 }

@@ -20,6 +20,9 @@ internal static partial class Log
     [LoggerMessage(104, LogLevel.Warning, "The rider {Rider} is registered: what its producers send is not captured and leaves even if the transaction rolls back. Remedy: publish to the bus and let a consumer produce; or set Publishing.Bypass to Allow.")]
     public static partial void RiderIsNotCaptured(this ILogger logger, string rider);
 
+    [LoggerMessage(105, LogLevel.Error, "{Count} cancellation(s) of scheduled messages were never saved, among them that of token {Token}: the scope ended without a SaveChanges after them, or it failed. The messages will be sent. Remedy: cancel before SaveChanges.")]
+    public static partial void CancellationsNeverSaved(this ILogger logger, int count, Guid token);
+
     [LoggerMessage(201, LogLevel.Information, "Delivery of bus {Bus} from {Database} has started.")]
     public static partial void DeliveryStarted(this ILogger logger, string bus, string database);
 

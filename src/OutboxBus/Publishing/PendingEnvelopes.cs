@@ -18,15 +18,19 @@ internal sealed class PendingEnvelopes
     {
         lock (_lock)
         {
-            if (_sealed)
-            {
-                throw new OutboxBusException(
-                    $"A message of type {envelope.MessageType} was published after its unit of work had been sealed, and would be lost. "
-                    + "Publish before the handler returns, and await every publish; filters outside the inbox publish before the handler runs, not after.");
-            }
-
+            CheckOpen($"A message of type {envelope.MessageType} was published", "Publish before the handler returns, and await every publish; filters outside the inbox publish before the handler runs, not after.");
             envelope.Seq = _nextSeq++;
             _envelopes.Add(envelope);
+        }
+    }
+
+    /// <summary>Forgets the envelopes that were scheduled with a token.</summary>
+    public void RemoveScheduled(Guid token)
+    {
+        lock (_lock)
+        {
+            CheckOpen("A scheduled message was cancelled", "Cancel before the handler returns, and await it.");
+            _envelopes.RemoveAll(envelope => envelope.ScheduleToken == token);
         }
     }
 
@@ -57,5 +61,11 @@ internal sealed class PendingEnvelopes
             _nextSeq = _envelopes.Count;
             _sealed = false;
         }
+    }
+
+    private void CheckOpen(string what, string remedy)
+    {
+        if (_sealed)
+            throw new OutboxBusException($"{what} after its unit of work had been sealed, and would be lost. {remedy}");
     }
 }

@@ -11,18 +11,31 @@ internal sealed class UnsavedMessageGuard(IUnitOfWorkSource source, PublishingOp
 {
     public void Dispose()
     {
-        var unsaved = source.Unsaved;
-        if (unsaved.Count == 0)
-            return;
+        var cancellations = source.UnsavedCancellations;
+        if (cancellations.Count > 0 && options.Unsaved != UnsavedMessages.Allow)
+            logger.CancellationsNeverSaved(cancellations.Count, cancellations.First());
 
-        metrics.Unsaved(unsaved.Count);
-        var firstType = unsaved.First().MessageType;
-        if (options.Unsaved != UnsavedMessages.Allow)
-            logger.MessagesNeverSaved(unsaved.Count, firstType);
+        var unsaved = source.Unsaved;
+        if (unsaved.Count > 0)
+        {
+            metrics.Unsaved(unsaved.Count);
+            if (options.Unsaved != UnsavedMessages.Allow)
+                logger.MessagesNeverSaved(unsaved.Count, unsaved.First().MessageType);
+        }
+
         if (options.Unsaved == UnsavedMessages.Throw)
+            Throw(unsaved, cancellations);
+    }
+
+    private static void Throw(IReadOnlyCollection<Envelope> unsaved, IReadOnlyCollection<Guid> cancellations)
+    {
+        if (unsaved.Count > 0)
         {
             throw new OutboxBusException(
-                $"{unsaved.Count} captured message(s) were never saved, among them one of type {firstType}. Publish before SaveChanges, on the scope's DbContext or one enlisted with IOutboxContext.Enlist.");
+                $"{unsaved.Count} captured message(s) were never saved, among them one of type {unsaved.First().MessageType}. Publish before SaveChanges, on the scope's DbContext or one enlisted with IOutboxContext.Enlist.");
         }
+
+        if (cancellations.Count > 0)
+            throw new OutboxBusException($"{cancellations.Count} cancellation(s) of scheduled messages were never saved, among them that of token {cancellations.First()}. Cancel before SaveChanges.");
     }
 }

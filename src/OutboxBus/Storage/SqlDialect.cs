@@ -48,6 +48,9 @@ public abstract class SqlDialect
     /// <summary>Moves one envelope to the dead letters, only where its row is still under the lease it was sent under. Runs in a transaction.</summary>
     public abstract void Bury(DbCommand command, Burial burial);
 
+    /// <summary>Deletes the envelopes that were scheduled with one of the tokens. Runs in the transaction of whoever takes them back.</summary>
+    public abstract void CancelScheduled(DbCommand command, string bus, IReadOnlyList<Guid> tokens);
+
     /// <summary>Inserts the inbox record; affects no row when there is one already; waits for a concurrent copy's transaction to end.</summary>
     public abstract void RecordConsumed(DbCommand command, InboxKey key);
 

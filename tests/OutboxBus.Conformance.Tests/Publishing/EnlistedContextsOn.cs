@@ -361,6 +361,14 @@ public abstract class EnlistedContextsOn<TDatabase>(TDatabase database) : Transa
 
         public Task Send<T>(string destination, T message, SendOptions? options = null, CancellationToken cancellationToken = default)
             where T : class => Task.CompletedTask;
+
+        public Task<Guid> SchedulePublish<T>(T message, DateTimeOffset dueAt, PublishOptions? options = null, CancellationToken cancellationToken = default)
+            where T : class => Task.FromResult(Guid.Empty);
+
+        public Task<Guid> ScheduleSend<T>(string destination, T message, DateTimeOffset dueAt, SendOptions? options = null, CancellationToken cancellationToken = default)
+            where T : class => Task.FromResult(Guid.Empty);
+
+        public Task CancelScheduled(Guid scheduleToken, CancellationToken cancellationToken = default) => Task.CompletedTask;
     }
 }
 

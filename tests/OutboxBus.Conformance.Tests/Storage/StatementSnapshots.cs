@@ -31,6 +31,7 @@ public sealed class StatementSnapshots
             command, [new Rescheduling(One, TimeSpan.FromMinutes(1), 3, 1, "refused"), new Rescheduling(Two, TimeSpan.Zero, 0, 0, null)]),
         ["SetClaimCount"] = (dialect, command) => dialect.SetClaimCount(command, One, 1000),
         ["Bury"] = (dialect, command) => dialect.Bury(command, new Burial(One, DeadLetterReason.Refused, 10, "refused")),
+        ["CancelScheduled"] = (dialect, command) => dialect.CancelScheduled(command, "main", [One.MessageId, Two.MessageId]),
         ["RecordConsumed"] = (dialect, command) => dialect.RecordConsumed(command, Key),
         ["RecordBatchConsumed"] = (dialect, command) => dialect.RecordBatchConsumed(command, [Key, Key with { MessageId = Two.MessageId, Generation = 0 }]),
         ["FindConsumed"] = (dialect, command) => dialect.FindConsumed(command, Key),

@@ -45,6 +45,8 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
 
     public override void Bury(DbCommand command, Burial burial) => Note(nameof(Bury), () => inner.Bury(command, burial));
 
+    public override void CancelScheduled(DbCommand command, string bus, IReadOnlyList<Guid> tokens) => Note(nameof(CancelScheduled), () => inner.CancelScheduled(command, bus, tokens));
+
     public override void RecordConsumed(DbCommand command, InboxKey key) => Note(nameof(RecordConsumed), () => inner.RecordConsumed(command, key));
 
     public override void RecordBatchConsumed(DbCommand command, IReadOnlyList<InboxKey> keys) => Note(nameof(RecordBatchConsumed), () => inner.RecordBatchConsumed(command, keys));

@@ -48,6 +48,10 @@ internal sealed class FakeUnitOfWork(SqliteDatabase database) : IUnitOfWork, IAs
         return command;
     }
 
+    public IReadOnlyCollection<Guid> UnsavedCancellations { get; set; } = [];
+
+    public void Cancel(Guid scheduleToken) => throw new NotSupportedException("The gate cancels nothing.");
+
     public Task MarkAsync(CancellationToken cancellationToken) => throw new NotSupportedException("The gate sets no mark.");
 
     public Task RollbackToMarkAsync(CancellationToken cancellationToken) => throw new NotSupportedException("The gate sets no mark.");

@@ -74,10 +74,27 @@ public sealed class UnsavedMessageGuardTests : IDisposable
     private UnsavedMessageGuard Guard(UnsavedMessages unsaved, IUnitOfWork? unit)
         => new(new Source(unit), new PublishingOptions { Unsaved = unsaved }, _metrics.Metrics, _logs);
 
+    [Fact]
+    public void Cancellations_never_saved_are_reported_or_thrown_too()
+    {
+        _unit.UnsavedCancellations = [Guid.Parse("00000000-0000-0000-0000-0000000000aa")];
+
+        Guard(UnsavedMessages.Log, _unit).Dispose();
+        _logs.Count(105).Should().Be(1);
+        _logs.Count(101).Should().Be(0);
+
+        var throwing = Guard(UnsavedMessages.Throw, _unit);
+        throwing.Invoking(guard => guard.Dispose()).Should().Throw<OutboxBusException>().WithMessage("*1 cancellation(s)*0000000000aa*");
+        Guard(UnsavedMessages.Allow, _unit).Dispose();
+        _logs.Count(105).Should().Be(2);
+    }
+
     private sealed class Source(IUnitOfWork? unit) : IUnitOfWorkSource
     {
         public IUnitOfWork Current => unit ?? throw new InvalidOperationException("The guard must not be what resolves the unit of work.");
 
         public IReadOnlyCollection<Envelope> Unsaved => unit?.Unsaved ?? [];
+
+        public IReadOnlyCollection<Guid> UnsavedCancellations => unit?.UnsavedCancellations ?? [];
     }
 }
