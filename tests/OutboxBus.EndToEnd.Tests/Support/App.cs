@@ -57,6 +57,16 @@ internal sealed class App : IAsyncDisposable
             }),
             services);
 
+    /// <summary>An application whose bus is all the test's own.</summary>
+    public static async Task<App> StartAsync(Stack stack, Action<IServiceCollection> addBus, Action<IServiceCollection>? services)
+    {
+        await using (var db = stack.Open())
+            await db.Database.EnsureCreatedAsync();
+        var app = Create(stack, addBus, services);
+        await app._host.StartAsync();
+        return app;
+    }
+
     public async Task InScopeAsync(Func<IServiceProvider, ShopDb, Task> act)
     {
         await using var scope = Services.CreateAsyncScope();
@@ -78,15 +88,6 @@ internal sealed class App : IAsyncDisposable
     {
         await _host.StopAsync();
         _host.Dispose();
-    }
-
-    private static async Task<App> StartAsync(Stack stack, Action<IServiceCollection> addBus, Action<IServiceCollection>? services)
-    {
-        await using (var db = stack.Open())
-            await db.Database.EnsureCreatedAsync();
-        var app = Create(stack, addBus, services);
-        await app._host.StartAsync();
-        return app;
     }
 
     /// <summary>Without the schema, and not started.</summary>

@@ -27,6 +27,12 @@ public sealed class Stack : IAsyncDisposable
     /// <summary>Further settings of the RabbitMQ transport, such as a serializer.</summary>
     public Action<IRabbitMqBusFactoryConfigurator>? ConfigureRabbitMq { get; set; }
 
+    /// <summary>Further settings of the transport of an existing application, before its endpoints are configured.</summary>
+    public Action<IBusRegistrationContext, IBusFactoryConfigurator>? ConfigureTransport { get; set; }
+
+    /// <summary>Further settings of every context on this stack, such as a larger model.</summary>
+    public Action<DbContextOptionsBuilder>? ConfigureDatabase { get; set; }
+
     /// <summary>How applications on this stack record what they consume.</summary>
     public InboxMode InboxMode { get; init; }
 
@@ -51,6 +57,7 @@ public sealed class Stack : IAsyncDisposable
             options.UseNpgsql(_database);
         else
             options.UseSqlite(_database);
+        ConfigureDatabase?.Invoke(options);
     }
 
     public void UseEngine(OutboxStoreConfigurator store)
@@ -77,6 +84,7 @@ public sealed class Stack : IAsyncDisposable
             {
                 // Redelivery after a failure needs it; RabbitMQ would need a plugin.
                 transport.UseDelayedMessageScheduler();
+                ConfigureTransport?.Invoke(context, transport);
                 transport.ConfigureEndpoints(context);
             });
             return;
@@ -86,6 +94,7 @@ public sealed class Stack : IAsyncDisposable
         {
             transport.Host(Broker);
             ConfigureRabbitMq?.Invoke(transport);
+            ConfigureTransport?.Invoke(context, transport);
             transport.ConfigureEndpoints(context);
         });
     }
