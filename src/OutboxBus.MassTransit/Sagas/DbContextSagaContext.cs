@@ -3,6 +3,7 @@ using MassTransit.Context;
 using MassTransit.Saga;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.ChangeTracking;
+using Microsoft.EntityFrameworkCore.Metadata;
 
 namespace OutboxBus.MassTransit.Sagas;
 
@@ -65,6 +66,8 @@ internal sealed class DbContextSagaContext<TSaga, TMessage> : ConsumeContextScop
         // Otherwise the flush does it.
         if (!_context.ChangeTracker.AutoDetectChangesEnabled)
             _context.ChangeTracker.DetectChanges();
+        if (_queries.VersionIsOfAll)
+            UpdateVersion(_context.Entry(saga.Saga));
         return Task.CompletedTask;
     }
 
@@ -92,6 +95,17 @@ internal sealed class DbContextSagaContext<TSaga, TMessage> : ConsumeContextScop
 
     public Task<SagaConsumeContext<TSaga, T>> CreateSagaConsumeContext<T>(ConsumeContext<T> consumeContext, TSaga instance, SagaConsumeContextMode mode)
         where T : class => Task.FromResult<SagaConsumeContext<TSaga, T>>(new DefaultSagaConsumeContext<TSaga, T>(consumeContext, instance));
+
+    /// <summary>An event may have changed the instance's children only, which the version of its row has to tell.</summary>
+    private void UpdateVersion(EntityEntry entry)
+    {
+        if (entry.State != EntityState.Unchanged || !_context.ChangeTracker.HasChanges())
+            return;
+        var unchanged = entry.Metadata.GetProperties().FirstOrDefault(
+            property => !property.IsPrimaryKey() && property.ValueGenerated == ValueGenerated.Never && property.GetAfterSaveBehavior() == PropertySaveBehavior.Save);
+        if (unchanged is not null)
+            entry.Property(unchanged).IsModified = true;
+    }
 
     private static bool IsOfSaga(EntityEntry entry)
     {

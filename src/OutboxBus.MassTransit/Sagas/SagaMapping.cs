@@ -33,4 +33,10 @@ internal static class SagaMapping
 
         return options.Concurrency ?? (hasToken ? SagaConcurrency.Optimistic : SagaConcurrency.Pessimistic);
     }
+
+    /// <summary>Whether loading an entity reads other tables as well.</summary>
+    public static bool IsJoined(IEntityType entity)
+        => entity.GetSkipNavigations().Any(navigation => navigation.IsEagerLoaded)
+            || entity.GetNavigations().Any(navigation => navigation.IsEagerLoaded && (
+                navigation.TargetEntityType.GetTableName() != entity.GetTableName() || (navigation.TargetEntityType.IsOwned() && IsJoined(navigation.TargetEntityType))));
 }

@@ -17,18 +17,24 @@ internal sealed class SagaQueries<TSaga>
     private readonly DbContext _context;
     private readonly SagaRepositoryOptions<TSaga> _options;
     private readonly string? _lockingQuery;
+    private readonly bool _isJoined;
 
     /// <exception cref="OutboxBusException">The saga is no entity of the context.</exception>
     public SagaQueries(DbContext context, SagaRepositoryOptions<TSaga> options)
     {
         _context = context;
         _options = options;
-        _lockingQuery = SagaMapping.ConcurrencyOf(context, options) == SagaConcurrency.Pessimistic ? LockingQuery(context) : null;
+        var concurrency = SagaMapping.ConcurrencyOf(context, options);
+        _lockingQuery = concurrency == SagaConcurrency.Pessimistic ? LockingQuery(context) : null;
+        _isJoined = options.Query is not null || SagaMapping.IsJoined(SagaMapping.EntityOf<TSaga>(context));
+        VersionIsOfAll = concurrency == SagaConcurrency.Optimistic && _isJoined;
     }
 
+    /// <summary>Whether the version of an instance's row stands for rows of other tables as well.</summary>
+    public bool VersionIsOfAll { get; }
+
     /// <summary>One instance, to be changed.</summary>
-    public Task<TSaga?> LoadAsync(Guid correlationId, CancellationToken cancellationToken)
-        => ById(correlationId).SingleOrDefaultAsync(cancellationToken);
+    public Task<TSaga?> LoadAsync(Guid correlationId, CancellationToken cancellationToken) => LoadAsync(correlationId, null, cancellationToken);
 
     /// <summary>Instances by any condition, to be changed.</summary>
     public async Task<IReadOnlyList<TSaga>> FindAsync(Expression<Func<TSaga, bool>> condition, CancellationToken cancellationToken)
@@ -40,7 +46,7 @@ internal sealed class SagaQueries<TSaga>
         // In one order, so that two messages for the same instances wait for each other only once. Asked again under the lock: what was found may not fit any more.
         foreach (var id in await FindIdsAsync(condition, cancellationToken).ConfigureAwait(false))
         {
-            if (await ById(id).Where(condition).SingleOrDefaultAsync(cancellationToken).ConfigureAwait(false) is { } saga)
+            if (await LoadAsync(id, condition, cancellationToken).ConfigureAwait(false) is { } saga)
                 found.Add(saga);
         }
 
@@ -55,9 +61,22 @@ internal sealed class SagaQueries<TSaga>
     public Task<TSaga?> ReadAsync(Guid correlationId, CancellationToken cancellationToken)
         => Included(_context.Set<TSaga>()).AsNoTracking().SingleOrDefaultAsync(saga => saga.CorrelationId == correlationId, cancellationToken);
 
-    private IQueryable<TSaga> ById(Guid correlationId) => _lockingQuery is null
-        ? Included(_context.Set<TSaga>()).Where(saga => saga.CorrelationId == correlationId)
-        : Included(_context.Set<TSaga>().FromSqlRaw(_lockingQuery, correlationId));
+    private async Task<TSaga?> LoadAsync(Guid correlationId, Expression<Func<TSaga, bool>>? condition, CancellationToken cancellationToken)
+    {
+        var query = _context.Set<TSaga>().Where(saga => saga.CorrelationId == correlationId);
+        if (_lockingQuery is not null)
+        {
+            var locked = _context.Set<TSaga>().FromSqlRaw(_lockingQuery, correlationId);
+            if (_isJoined)
+                // In a statement of its own: one that waits for the row sees it as it has become, but what it joins as that was before.
+                await locked.Select(saga => saga.CorrelationId).ToListAsync(cancellationToken).ConfigureAwait(false);
+            else
+                query = locked;
+        }
+
+        query = Included(query);
+        return await (condition is null ? query : query.Where(condition)).SingleOrDefaultAsync(cancellationToken).ConfigureAwait(false);
+    }
 
     // Whatever the context's default is.
     private IQueryable<TSaga> Included(IQueryable<TSaga> query) => (_options.Query is null ? query : _options.Query(query)).AsTracking();

@@ -6,6 +6,7 @@ using Microsoft.Extensions.DependencyInjection;
 using OutboxBus.EndToEnd.Tests.Sagas.Support;
 using OutboxBus.EndToEnd.Tests.Support;
 using OutboxBus.MassTransit;
+using OutboxBus.TestServers;
 using Xunit;
 
 namespace OutboxBus.EndToEnd.Tests.Sagas;
@@ -48,6 +49,39 @@ public sealed class Repositories
         (await stack.ReadAsync(db => db.Set<BasketLine>().CountAsync())).Should().Be(0);
     }
 
+    // The instance's own row never changes: only the lock on it, or its version, keeps the events apart.
+    [SkippableTheory]
+    [InlineData(StackKind.PostgreSqlRabbitMq, InboxMode.First, SagaConcurrency.Optimistic)]
+    [InlineData(StackKind.PostgreSqlRabbitMq, InboxMode.Last, SagaConcurrency.Optimistic)]
+    [InlineData(StackKind.PostgreSqlRabbitMq, InboxMode.First, SagaConcurrency.Pessimistic)]
+    [InlineData(StackKind.PostgreSqlRabbitMq, InboxMode.Last, SagaConcurrency.Pessimistic)]
+    [InlineData(StackKind.SqliteInMemory, InboxMode.First, SagaConcurrency.Optimistic)]
+    public async Task Owned_objects_added_at_once_know_of_each_other(StackKind kind, InboxMode mode, SagaConcurrency concurrency)
+    {
+        const int Parcels = 10;
+        await using var stack = await SagaModel.CreateStackAsync(kind, mode);
+        await using var app = await App.StartMassTransitAsync(stack, bus =>
+        {
+            bus.AddSagaStateMachine<ShipmentMachine, ShipmentState>(saga =>
+            {
+                if (concurrency == SagaConcurrency.Optimistic)
+                    saga.UseMessageRetry(retry => retry.Immediate(Parcels));
+            }).OutboxBusRepository<ShipmentState, ShopDb>(repository => repository.Concurrency = concurrency);
+            bus.Watch<ParcelSent>();
+            bus.Watch<Fault<StepTaken>>();
+        });
+        var order = Guid.NewGuid();
+        await app.PublishAsync(new OrderOpened(order));
+        await Eventually.BecomesAsync(() => stack.ReadAsync(db => db.Set<ShipmentState>().CountAsync()), count => count == 1, "the shipment has begun");
+
+        await Task.WhenAll(Enumerable.Range(0, Parcels).Select(_ => app.PublishDirectlyAsync(new StepTaken(order))));
+
+        await app.Probe.SeesAsync<ParcelSent>(Parcels);
+        app.Probe.Seen<ParcelSent>().Select(sent => sent.Number).Should().BeEquivalentTo(Enumerable.Range(1, Parcels));
+        (await stack.ReadAsync(db => db.Set<ShipmentState>().SingleAsync())).Labels.Select(label => label.Number).Should().BeEquivalentTo(Enumerable.Range(1, Parcels));
+        app.Probe.Seen<Fault<StepTaken>>().Should().BeEmpty();
+    }
+
     [SkippableTheory]
     [MemberData(nameof(Stacks))]
     public async Task Children_added_at_once_are_all_kept(StackKind kind, InboxMode mode)
@@ -60,7 +94,6 @@ public sealed class Repositories
         await Task.WhenAll(Enumerable.Range(0, 10).Select(sku => app.PublishDirectlyAsync(new SkuAdded(basket, $"{sku % 5}", 1))));
 
         await app.Probe.SeesAsync<BasketMoved>(11);
-        // The instance's own row never changes: only the lock on it keeps the events apart.
         (await stack.ReadAsync(db => db.Set<BasketLine>().Select(line => line.Quantity).ToListAsync())).Should().Equal(2, 2, 2, 2, 2);
         app.Probe.Seen<Fault<SkuAdded>>().Should().BeEmpty();
     }
@@ -80,6 +113,7 @@ public sealed class Repositories
         var (one, two) = (Guid.NewGuid(), Guid.NewGuid());
         await app.PublishAsync(new OrderOpened(one));
         await app.PublishAsync(new OrderOpened(two));
+        await app.Probe.SeesAsync<OrderMoved>(2);
         await app.PublishAsync(new OrderOpened(two));
         await app.Probe.SeesAsync<OrderMoved>(3);
 

@@ -21,7 +21,13 @@ internal sealed class SagaModel(ModelCustomizerDependencies dependencies) : Rela
         base.Customize(modelBuilder, context);
         var isPostgreSql = context.Database.ProviderName == "Npgsql.EntityFrameworkCore.PostgreSQL";
         Version(modelBuilder.AddSaga<OrderState>().Property(saga => saga.Version));
-        Version(modelBuilder.AddSaga<ShipmentState>().Property(saga => saga.Version));
+        var shipment = modelBuilder.AddSaga<ShipmentState>();
+        Version(shipment.Property(saga => saga.Version));
+        shipment.OwnsMany(saga => saga.Labels, labels =>
+        {
+            labels.Property<Guid>("Id");
+            labels.HasKey("Id");
+        });
         modelBuilder.AddSaga<PaymentSaga>();
 
         var basket = modelBuilder.AddSaga<BasketState>();

@@ -2,7 +2,7 @@ using MassTransit;
 
 namespace OutboxBus.EndToEnd.Tests.Sagas.Support;
 
-public sealed record ParcelSent(Guid OrderId, int Parcels);
+public sealed record ParcelSent(Guid OrderId, int Number);
 
 /// <summary>Another machine for the events of orders. Its state is kept as a number.</summary>
 public sealed class ShipmentMachine : MassTransitStateMachine<ShipmentState>
@@ -15,8 +15,8 @@ public sealed class ShipmentMachine : MassTransitStateMachine<ShipmentState>
 
         Initially(When(Opened).TransitionTo(Sending));
         During(Sending, When(Stepped)
-            .Then(context => context.Saga.Parcels++)
-            .Publish(context => new ParcelSent(context.Saga.CorrelationId, context.Saga.Parcels)));
+            .Then(context => context.Saga.Labels.Add(new ShipmentLabel { Number = context.Saga.Labels.Count + 1 }))
+            .Publish(context => new ParcelSent(context.Saga.CorrelationId, context.Saga.Labels.Count)));
     }
 
     public State Sending { get; } = null!;

@@ -26,16 +26,21 @@ public sealed class OrderState : SagaStateMachineInstance
     public uint Version { get; set; }
 }
 
-/// <summary>What is sent for an order, by a second machine.</summary>
+/// <summary>What is sent for an order, by a second machine. Its row has a version, but never changes once it is there: its labels do.</summary>
 public sealed class ShipmentState : SagaStateMachineInstance
 {
     public Guid CorrelationId { get; set; }
 
     public int CurrentState { get; set; }
 
-    public int Parcels { get; set; }
+    public List<ShipmentLabel> Labels { get; } = [];
 
     public uint Version { get; set; }
+}
+
+public sealed class ShipmentLabel
+{
+    public int Number { get; set; }
 }
 
 /// <summary>A saga of several tables, without a version.</summary>
