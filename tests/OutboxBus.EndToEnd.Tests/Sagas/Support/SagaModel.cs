@@ -1,5 +1,7 @@
 using MassTransit;
+using MassTransit.Serialization;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.ChangeTracking;
 using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using OutboxBus.EndToEnd.Tests.Support;
@@ -33,6 +35,26 @@ internal sealed class SagaModel(ModelCustomizerDependencies dependencies) : Rela
         var basket = modelBuilder.AddSaga<BasketState>();
         basket.OwnsOne(saga => saga.Address);
         basket.HasMany(saga => saga.Lines).WithOne().HasForeignKey(line => line.BasketId).OnDelete(DeleteBehavior.Cascade);
+
+        var future = modelBuilder.AddSaga<FutureState>();
+        future.Ignore(saga => saga.RowVersion);
+        future.Property(saga => saga.Location).HasConversion<string>();
+        Json(future.Property(saga => saga.Command));
+        Json(future.Property(saga => saga.Pending));
+        Json(future.Property(saga => saga.Subscriptions));
+        Json(future.Property(saga => saga.Variables));
+        Json(future.Property(saga => saga.Results));
+        Json(future.Property(saga => saga.Faults));
+
+        // As MassTransit writes and reads messages: there are objects of any type in them.
+        static void Json<T>(PropertyBuilder<T> property)
+            where T : class => property.HasConversion(
+            value => ObjectDeserializer.Serialize(value),
+            text => ObjectDeserializer.Deserialize<T>(text)!,
+            new ValueComparer<T>(
+                (left, right) => ObjectDeserializer.Serialize(left) == ObjectDeserializer.Serialize(right),
+                value => 0,
+                value => ObjectDeserializer.Deserialize<T>(ObjectDeserializer.Serialize(value))!));
 
         void Version(PropertyBuilder<uint> version)
         {
