@@ -36,25 +36,8 @@ internal sealed class SagaModel(ModelCustomizerDependencies dependencies) : Rela
         basket.OwnsOne(saga => saga.Address);
         basket.HasMany(saga => saga.Lines).WithOne().HasForeignKey(line => line.BasketId).OnDelete(DeleteBehavior.Cascade);
 
-        var future = modelBuilder.AddSaga<FutureState>();
-        future.Ignore(saga => saga.RowVersion);
-        future.Property(saga => saga.Location).HasConversion<string>();
-        Json(future.Property(saga => saga.Command));
-        Json(future.Property(saga => saga.Pending));
-        Json(future.Property(saga => saga.Subscriptions));
-        Json(future.Property(saga => saga.Variables));
-        Json(future.Property(saga => saga.Results));
-        Json(future.Property(saga => saga.Faults));
-
-        // As MassTransit writes and reads messages: there are objects of any type in them.
-        static void Json<T>(PropertyBuilder<T> property)
-            where T : class => property.HasConversion(
-            value => ObjectDeserializer.Serialize(value),
-            text => ObjectDeserializer.Deserialize<T>(text)!,
-            new ValueComparer<T>(
-                (left, right) => ObjectDeserializer.Serialize(left) == ObjectDeserializer.Serialize(right),
-                value => 0,
-                value => ObjectDeserializer.Deserialize<T>(ObjectDeserializer.Serialize(value))!));
+        AddFutures(modelBuilder);
+        AddJobs(modelBuilder);
 
         void Version(PropertyBuilder<uint> version)
         {
@@ -65,4 +48,42 @@ internal sealed class SagaModel(ModelCustomizerDependencies dependencies) : Rela
                 version.IsConcurrencyToken();
         }
     }
+
+    private static void AddFutures(ModelBuilder modelBuilder)
+    {
+        var future = modelBuilder.AddSaga<FutureState>();
+        future.Ignore(saga => saga.RowVersion);
+        Json(future.Property(saga => saga.Command));
+        Json(future.Property(saga => saga.Pending));
+        Json(future.Property(saga => saga.Subscriptions));
+        Json(future.Property(saga => saga.Variables));
+        Json(future.Property(saga => saga.Results));
+        Json(future.Property(saga => saga.Faults));
+    }
+
+    private static void AddJobs(ModelBuilder modelBuilder)
+    {
+        var type = modelBuilder.AddSaga<JobTypeSaga>();
+        type.Ignore(saga => saga.RowVersion);
+        Json(type.Property(saga => saga.ActiveJobs));
+        Json(type.Property(saga => saga.Instances));
+        Json(type.Property(saga => saga.Properties));
+        var job = modelBuilder.AddSaga<JobSaga>();
+        job.Ignore(saga => saga.RowVersion);
+        Json(job.Property(saga => saga.Job));
+        Json(job.Property(saga => saga.IncompleteAttempts));
+        Json(job.Property(saga => saga.JobState));
+        Json(job.Property(saga => saga.JobProperties));
+        modelBuilder.AddSaga<JobAttemptSaga>().Ignore(saga => saga.RowVersion);
+    }
+
+    // As MassTransit writes and reads messages: there are objects of any type in them.
+    private static void Json<T>(PropertyBuilder<T> property)
+        where T : class => property.IsRequired(false).HasConversion(
+        value => ObjectDeserializer.Serialize(value),
+        text => ObjectDeserializer.Deserialize<T>(text)!,
+        new ValueComparer<T>(
+            (left, right) => ObjectDeserializer.Serialize(left) == ObjectDeserializer.Serialize(right),
+            value => 0,
+            value => ObjectDeserializer.Deserialize<T>(ObjectDeserializer.Serialize(value))!));
 }
