@@ -101,7 +101,8 @@ internal static class OutboxBusServices
         services.AddSingleton(provider => new BypassGuard(
             provider.GetRequiredService<OutboxBusOptions>().Publishing,
             provider.GetRequiredService<OutboxMetrics>(),
-            provider.GetRequiredService<ILogger<BypassGuard>>()));
+            provider.GetRequiredService<ILogger<BypassGuard>>(),
+            provider.GetService<OutboxWatch>()));
         // Late: the bus asks for its observers before the options are validated, and would wrap what they complain about.
         services.AddSingleton(provider => new BypassObserver(new Lazy<BypassGuard>(provider.GetRequiredService<BypassGuard>)));
         services.AddPublishObserver(provider => provider.GetRequiredService<BypassObserver>());
@@ -119,7 +120,8 @@ internal static class OutboxBusServices
             provider.GetRequiredService<IUnitOfWorkSource>(),
             provider.GetRequiredService<OutboxBusOptions>().Publishing,
             provider.GetRequiredService<OutboxMetrics>(),
-            provider.GetRequiredService<ILogger<UnsavedMessageGuard>>()));
+            provider.GetRequiredService<ILogger<UnsavedMessageGuard>>(),
+            provider.GetService<OutboxWatch>()));
         services.AddScoped<IOutboxContext, ScopedOutboxContext>();
         ScheduledMessages.Register(services);
         // Everything that publishes in a scope goes through this one: IPublishEndpoint, ISendEndpointProvider, schedulers, routing slips.

@@ -1,6 +1,7 @@
 using MassTransit;
 using MassTransit.Courier.Contracts;
 using MassTransit.DependencyInjection;
+using OutboxBus.Diagnostics;
 using OutboxBus.Storage;
 
 namespace OutboxBus.MassTransit.Consuming;
@@ -9,7 +10,7 @@ namespace OutboxBus.MassTransit.Consuming;
 /// Puts the inbox around an activity of a routing slip. An activity that fails is consumed all the same: its rows and
 /// messages are taken back, and the events of the routing slip that tell of the failure are committed.
 /// </summary>
-internal sealed class ActivityInboxFilter(IConsumeScopeProvider scopes, TimeProvider time, string consumerName) : InboxFilter<RoutingSlip>(scopes, time, consumerName)
+internal sealed class ActivityInboxFilter(IConsumeScopeProvider scopes, TimeProvider time, string consumerName, OutboxWatch? watch) : InboxFilter<RoutingSlip>(scopes, time, consumerName, watch)
 {
     protected override async Task HandleAsync(InboxConsumeContext<RoutingSlip> inbox, IReadOnlyCollection<InboxKey> fresh, IUnitOfWork unit, IPipe<ConsumeContext<RoutingSlip>> next)
     {

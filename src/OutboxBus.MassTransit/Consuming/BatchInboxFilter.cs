@@ -2,6 +2,7 @@ using MassTransit;
 using MassTransit.Batching;
 using MassTransit.Context;
 using MassTransit.DependencyInjection;
+using OutboxBus.Diagnostics;
 using OutboxBus.Storage;
 
 namespace OutboxBus.MassTransit.Consuming;
@@ -10,8 +11,8 @@ namespace OutboxBus.MassTransit.Consuming;
 /// Puts the inbox around a consumer of batches: one record for each message, all in the batch's transaction. The consumer
 /// gets those messages of the batch that it has not consumed before.
 /// </summary>
-internal sealed class BatchInboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider time, string consumerName)
-    : InboxFilter<Batch<TMessage>>(scopes, time, consumerName)
+internal sealed class BatchInboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider time, string consumerName, OutboxWatch? watch)
+    : InboxFilter<Batch<TMessage>>(scopes, time, consumerName, watch)
     where TMessage : class
 {
     protected override IReadOnlyList<InboxKey> KeysOf(ConsumeContext<Batch<TMessage>> context) => [.. context.Message.Select(message => KeyOf(context, message)).Distinct()];

@@ -4,13 +4,14 @@ using MassTransit;
 using MassTransit.DependencyInjection;
 using MassTransit.Transports;
 using OutboxBus.Consuming;
+using OutboxBus.Diagnostics;
 using OutboxBus.Publishing;
 using OutboxBus.Storage;
 
 namespace OutboxBus.MassTransit.Consuming;
 
 /// <summary>Puts the inbox around one consumer of one message type on one endpoint. The protocol itself is <see cref="InboxGate"/>.</summary>
-internal class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider time, string consumerName) : IFilter<ConsumeContext<TMessage>>
+internal class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider time, string consumerName, OutboxWatch? watch) : IFilter<ConsumeContext<TMessage>>
     where TMessage : class
 {
     // The inbox column's length.
@@ -51,10 +52,12 @@ internal class InboxFilter<TMessage>(IConsumeScopeProvider scopes, TimeProvider 
         }
         catch (Exception exception)
         {
+            watch?.Consumed(context.Message, inbox.Key.MessageId, consumerName, isDuplicate: false, exception);
             await inbox.ReportFaultedAsync(time.GetElapsedTime(started), consumerName, exception).ConfigureAwait(false);
             throw;
         }
 
+        watch?.Consumed(context.Message, inbox.Key.MessageId, consumerName, outcome == ConsumeOutcome.Duplicate, exception: null);
         if (outcome == ConsumeOutcome.Consumed)
             await inbox.ReportConsumedAsync().ConfigureAwait(false);
         else

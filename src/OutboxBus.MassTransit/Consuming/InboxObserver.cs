@@ -1,5 +1,7 @@
 using MassTransit;
 using MassTransit.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection;
+using OutboxBus.Diagnostics;
 
 namespace OutboxBus.MassTransit.Consuming;
 
@@ -11,6 +13,7 @@ internal sealed class InboxObserver(IRegistrationContext context, TimeProvider t
     : IConsumerConfigurationObserver, ISagaConfigurationObserver, IHandlerConfigurationObserver, IActivityConfigurationObserver
 {
     private readonly Dictionary<Type, int> _handlers = [];
+    private readonly OutboxWatch? _watch = context.GetService<OutboxWatch>();
 
     // Runs before the consumer's own observers are asked; what connects now is asked last and so ends up innermost.
     public void ConsumerConfigured<TConsumer>(IConsumerConfigurator<TConsumer> configurator)
@@ -65,15 +68,15 @@ internal sealed class InboxObserver(IRegistrationContext context, TimeProvider t
     }
 
     private void AddToSlip(IRoutingSlipConfigurator slip, Type activity)
-        => slip.UseFilter(new ActivityInboxFilter(new ConsumeScopeProvider(context), time, HandlerTypes.StableName(activity)));
+        => slip.UseFilter(new ActivityInboxFilter(new ConsumeScopeProvider(context), time, HandlerTypes.StableName(activity), _watch));
 
     private IFilter<ConsumeContext<TMessage>> FilterFor<TMessage>(string consumer)
         where TMessage : class
     {
         var scopes = new ConsumeScopeProvider(context);
         return typeof(TMessage).IsGenericType && typeof(TMessage).GetGenericTypeDefinition() == typeof(Batch<>)
-            ? (IFilter<ConsumeContext<TMessage>>)Activator.CreateInstance(typeof(BatchInboxFilter<>).MakeGenericType(typeof(TMessage).GetGenericArguments()), scopes, time, consumer)!
-            : new InboxFilter<TMessage>(scopes, time, consumer);
+            ? (IFilter<ConsumeContext<TMessage>>)Activator.CreateInstance(typeof(BatchInboxFilter<>).MakeGenericType(typeof(TMessage).GetGenericArguments()), scopes, time, consumer, _watch)!
+            : new InboxFilter<TMessage>(scopes, time, consumer, _watch);
     }
 
     /// <summary>The same object that is configured, seen as the pipe before the consumer or instance is there: that must come from the filter's scope.</summary>

@@ -1,6 +1,7 @@
 using MassTransit;
 using MassTransit.Middleware;
 using Microsoft.Extensions.DependencyInjection;
+using OutboxBus.Diagnostics;
 using OutboxBus.MassTransit.Delivery;
 using OutboxBus.MassTransit.Storage;
 using OutboxBus.Publishing;
@@ -14,6 +15,7 @@ internal sealed class EnvelopeCapture(IServiceProvider services, bool isPublish)
     private readonly EnvelopeIntake _intake = services.GetRequiredService<EnvelopeIntake>();
     private readonly MessageTypes _types = services.GetRequiredService<MessageTypes>();
     private readonly TimeProvider _time = services.GetRequiredService<TimeProvider>();
+    private readonly OutboxWatch? _watch = services.GetService<OutboxWatch>();
 
     public object? GetService(Type serviceType) => services.GetService(serviceType);
 
@@ -45,6 +47,7 @@ internal sealed class EnvelopeCapture(IServiceProvider services, bool isPublish)
         if (isPublish)
             _types.Add<T>();
         _intake.Append(_source.Current, envelope, dueAt, context.TimeToLive);
+        _watch?.Captured(envelope, context.Message);
         return Task.CompletedTask;
     }
 }

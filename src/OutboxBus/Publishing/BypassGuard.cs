@@ -8,7 +8,7 @@ namespace OutboxBus.Publishing;
 /// Notices messages that go straight to the broker from code that has a unit of work: they leave whether it commits or
 /// not. What is inside one flows with the asynchronous calls made from there.
 /// </summary>
-internal sealed class BypassGuard(PublishingOptions options, OutboxMetrics metrics, ILogger<BypassGuard> logger)
+internal sealed class BypassGuard(PublishingOptions options, OutboxMetrics metrics, ILogger<BypassGuard> logger, OutboxWatch? watch = null)
 {
     private readonly AsyncLocal<Inside?> _current = new();
 
@@ -27,6 +27,7 @@ internal sealed class BypassGuard(PublishingOptions options, OutboxMetrics metri
         if (_current.Value?.Live is null)
             return;
         metrics.Bypassed();
+        watch?.Bypassed(messageType);
         if (options.Bypass == OutboxBypass.Throw)
         {
             throw new OutboxBusException(

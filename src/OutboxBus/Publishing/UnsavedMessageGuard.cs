@@ -7,7 +7,7 @@ namespace OutboxBus.Publishing;
 /// Lives as long as its service scope. When the scope ends with messages that were captured but never saved, it says so:
 /// such a publish would otherwise be lost in silence.
 /// </summary>
-internal sealed class UnsavedMessageGuard(IUnitOfWorkSource source, PublishingOptions options, OutboxMetrics metrics, ILogger<UnsavedMessageGuard> logger) : IDisposable
+internal sealed class UnsavedMessageGuard(IUnitOfWorkSource source, PublishingOptions options, OutboxMetrics metrics, ILogger<UnsavedMessageGuard> logger, OutboxWatch? watch = null) : IDisposable
 {
     public void Dispose()
     {
@@ -19,6 +19,7 @@ internal sealed class UnsavedMessageGuard(IUnitOfWorkSource source, PublishingOp
         if (unsaved.Count > 0)
         {
             metrics.Unsaved(unsaved.Count);
+            watch?.Unsaved(unsaved);
             if (options.Unsaved != UnsavedMessages.Allow)
                 logger.MessagesNeverSaved(unsaved.Count, unsaved.First().MessageType);
         }
