@@ -23,7 +23,6 @@ public sealed class Jobs
     public async Task Jobs_are_accepted_started_retried_and_completed(StackKind kind, InboxMode mode)
     {
         await using var stack = await SagaModel.CreateStackAsync(kind, mode);
-        stack.ConfigureTransport = (_, transport) => transport.UseDelayedMessageScheduler();
         await using var app = await App.StartMassTransitAsync(stack, bus =>
         {
             bus.AddConsumer<CrunchConsumer>(consumer => consumer.Options<JobOptions<Crunch>>(job => job.SetRetry(retry => retry.Immediate(1)).SetConcurrentJobLimit(10)));
@@ -37,6 +36,7 @@ public sealed class Jobs
             await client.GetResponse<JobSubmissionAccepted>(new { JobId = NewId.NextGuid(), Job = new { Number = number } });
 
         await app.Probe.SeesAsync<JobCompleted<Crunch>>(3);
+        await stack.DrainedAsync();
         app.Probe.Of("crunch").Select(sighting => sighting.What).Should().BeEquivalentTo([(1, 0), (2, 0), (2, 1), (3, 0)]);
         app.Probe.Seen<JobCompleted<Crunch>>().Select(completed => completed.Job.Number).Should().BeEquivalentTo([1, 2, 3]);
     }

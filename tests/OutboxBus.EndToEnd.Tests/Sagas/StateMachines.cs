@@ -133,7 +133,6 @@ public sealed class StateMachines
     public async Task An_event_that_is_scheduled_comes_once_and_only_if_its_transaction_committed(StackKind kind, InboxMode mode)
     {
         await using var stack = await SagaModel.CreateStackAsync(kind, mode);
-        stack.ConfigureTransport = (_, transport) => transport.UseDelayedMessageScheduler();
         await using var app = await StartAsync(stack);
         var order = await BeginAsync(app);
 
@@ -144,6 +143,31 @@ public sealed class StateMachines
         await app.Probe.SeesAsync<Told>(2);
         await stack.DrainedAsync();
         app.Probe.Seen<Told>().Should().Equal(new Told(order, "begun"), new Told(order, "reminded"));
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Stacks))]
+    public async Task An_event_scheduled_anew_or_taken_back_never_comes_by_its_first_schedule(StackKind kind, InboxMode mode)
+    {
+        await using var stack = await SagaModel.CreateStackAsync(kind, mode);
+        await using var app = await StartAsync(stack);
+        var order = await BeginAsync(app);
+
+        await app.PublishAsync(new ReminderAsked(order, FailingAttempts: 0, Seconds: 3600));
+        var first = (await WaitingAsync(rows => rows.Count == 1)).Single();
+        await app.PublishAsync(new ReminderAsked(order, FailingAttempts: 1, Seconds: 7200));
+        var second = (await WaitingAsync(rows => rows.Count == 1 && rows[0] != first)).Single();
+        await app.PublishAsync(new ReminderDropped(order, FailingAttempts: 2));
+        await app.Probe.SeesAsync<Fault<ReminderDropped>>();
+        (await WaitingAsync(_ => true)).Should().Equal([second], "what failed has taken nothing back");
+        await app.PublishAsync(new ReminderDropped(order, FailingAttempts: 1));
+
+        await WaitingAsync(rows => rows.Count == 0);
+        await stack.DrainedAsync();
+        app.Probe.Seen<Told>().Should().Equal(new Told(order, "begun"));
+
+        Task<List<Guid>> WaitingAsync(Func<List<Guid>, bool> expected) => Eventually.BecomesAsync(
+            () => stack.ReadAsync(db => db.Outbox.Where(row => row.DueAt != null).Select(row => row.MessageId).ToListAsync()), expected, "the scheduled messages are as expected");
     }
 
     [SkippableTheory]
@@ -179,6 +203,7 @@ public sealed class StateMachines
             bus.Watch<Fault<Risked>>();
             bus.Watch<Fault<Noted>>();
             bus.Watch<Fault<ReminderAsked>>();
+            bus.Watch<Fault<ReminderDropped>>();
         },
         services: services);
 
@@ -205,7 +230,9 @@ public sealed class StateMachines
 
     public sealed record Noted(Guid OrderId, int FailingAttempts);
 
-    public sealed record ReminderAsked(Guid OrderId, int FailingAttempts);
+    public sealed record ReminderAsked(Guid OrderId, int FailingAttempts, int Seconds = 0);
+
+    public sealed record ReminderDropped(Guid OrderId, int FailingAttempts);
 
     public sealed record Reminded(Guid OrderId);
 
@@ -226,10 +253,10 @@ public sealed class StateMachines
             Event(() => OnRisked, on => on.CorrelateById(context => context.Message.OrderId));
             Event(() => OnNoted, on => on.CorrelateById(context => context.Message.OrderId));
             Event(() => OnReminderAsked, on => on.CorrelateById(context => context.Message.OrderId));
+            Event(() => OnReminderDropped, on => on.CorrelateById(context => context.Message.OrderId));
             Event(() => OnEnded, on => on.CorrelateById(context => context.Message.OrderId));
             Schedule(() => Reminder, saga => saga.ReminderId, schedule =>
             {
-                schedule.Delay = TimeSpan.FromMilliseconds(200);
                 schedule.Received = on => on.CorrelateById(context => context.Message.OrderId);
             });
 
@@ -249,7 +276,10 @@ public sealed class StateMachines
                         .TransitionTo(Failed)),
                 When(OnNoted).Activity(activity => activity.OfType<NotingActivity>()),
                 When(OnReminderAsked)
-                    .Schedule(Reminder, context => new Reminded(context.Saga.CorrelationId))
+                    .Schedule(Reminder, context => new Reminded(context.Saga.CorrelationId), context => TimeSpan.FromSeconds(context.Message.Seconds))
+                    .Then(context => FailFirst(context, context.Message.FailingAttempts)),
+                When(OnReminderDropped)
+                    .Unschedule(Reminder)
                     .Then(context => FailFirst(context, context.Message.FailingAttempts)),
                 Tell(When(Reminder.Received), "reminded"),
                 When(OnEnded).Finalize());
@@ -283,6 +313,8 @@ public sealed class StateMachines
         public Event<Noted> OnNoted { get; } = null!;
 
         public Event<ReminderAsked> OnReminderAsked { get; } = null!;
+
+        public Event<ReminderDropped> OnReminderDropped { get; } = null!;
 
         public Schedule<OrderState, Reminded> Reminder { get; } = null!;
 
