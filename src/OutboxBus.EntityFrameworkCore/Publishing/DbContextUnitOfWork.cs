@@ -38,6 +38,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     private IReadOnlyList<Envelope> _beforeMark = [];
     private IReadOnlyCollection<Guid> _cancelledBeforeGate = [];
     private IReadOnlyCollection<Guid> _cancelledBeforeMark = [];
+    private bool _hasChangesBeforeGate;
+    private bool _lostChangesBeforeGate;
     private IDbContextTransaction? _gate;
 
     // To be inserted by the flush, and not yet seen to be.
@@ -116,6 +118,14 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     public async Task BeginAsync(CancellationToken cancellationToken)
     {
+        if (_lostChangesBeforeGate)
+        {
+            throw new OutboxBusException(
+                $"Something outside the consumer, such as a filter, has changed entities of {context.GetType().Name}, and the attempt that failed has lost them; this attempt would commit its messages without them. "
+                + "Remedy: put the filter inside the retry, so that it runs for each attempt, or let it change nothing.");
+        }
+
+        _hasChangesBeforeGate = context.ChangeTracker.HasChanges();
         _beforeGate = _pending.Snapshot();
         _pending.Restart(_beforeGate);
         _cancelledBeforeGate = UnsavedCancellations;
@@ -206,6 +216,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         _awaitingCommit.Clear();
         _unaccepted.Clear();
         context.ChangeTracker.Clear();
+        _lostChangesBeforeGate |= _hasChangesBeforeGate;
         if (gate is null)
             return;
         try

@@ -177,6 +177,24 @@ public abstract class ConsumedOnceOn<TDatabase>(TDatabase database, InboxMode mo
         return outcome!.Value;
     }
 
+    [SkippableFact]
+    public async Task What_a_filter_outside_the_retry_has_changed_is_not_lost_in_silence()
+    {
+        await using var shop = CreateShop();
+        await using var scope = shop.Scope();
+        scope.ServiceProvider.GetRequiredService<ShopDb>().Add(new Order { Number = "of the filter" });
+        await scope.ServiceProvider.GetRequiredService<IOutboxContext>().Publish(new OrderPlaced("of the filter"));
+        var unit = scope.ServiceProvider.GetRequiredService<IUnitOfWorkSource>().Current;
+        var gate = scope.ServiceProvider.GetRequiredService<InboxGate>();
+
+        Task AttemptAsync(Func<Task> handle) => unit.WithoutRetriesAsync(() => gate.ConsumeOnceAsync(unit, [Key], _ => handle(), default));
+
+        await FluentActions.Awaiting(() => AttemptAsync(() => throw new InvalidOperationException("The first attempt fails."))).Should().ThrowAsync<InvalidOperationException>();
+        await FluentActions.Awaiting(() => AttemptAsync(() => Task.CompletedTask)).Should().ThrowAsync<OutboxBusException>().WithMessage("*inside the retry*");
+
+        (await ContentAsync()).Should().Be(new Content("", Messages: 0, Records: 0));
+    }
+
     private protected static Task PlaceAsync(ShopDb db, IOutboxContext outbox, string number)
     {
         db.Add(new Order { Number = number });
