@@ -46,7 +46,7 @@ public sealed class OnEndpoints
         await app.Probe.SeesAsync<OrderMoved>(2);
         await app.Probe.SeesAsync<ParcelSent>();
         await Eventually.BecomesAsync(stack.EffectsAsync, count => count == 1, "the consumer has committed");
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         (await stack.ReadAsync(db => db.Set<OrderState>().SingleAsync())).Steps.Should().Be(2);
         (await stack.ReadAsync(db => db.Set<ShipmentState>().SingleAsync())).Labels.Should().ContainSingle();
         app.Probe.Seen<ParcelSent>().Should().ContainSingle("the retry of its neighbours is none of its own");
@@ -158,7 +158,7 @@ public sealed class OnEndpoints
 
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 1, "the copy was recognised");
         await app.Probe.SeesAsync<OrderMoved>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<OrderMoved>().Should().Equal(new OrderMoved(order, 1), new OrderMoved(order, 2));
         app.Probe.Seen<Fault<StepTaken>>().Should().BeEmpty();
         (await stack.ReadAsync(db => db.Set<OrderState>().SingleAsync())).Steps.Should().Be(2);
