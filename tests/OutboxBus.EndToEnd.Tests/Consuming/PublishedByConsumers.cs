@@ -42,7 +42,7 @@ public sealed class PublishedByConsumers
 
         await app.Probe.SeesAsync<Fragment>(Fragments);
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 2, "two copies were recognised");
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Fragment>().Select(fragment => fragment.Number).Should().BeEquivalentTo(Enumerable.Range(0, Fragments));
         app.Probe.Seen<Fault<OrderPlaced>>().Should().BeEmpty();
         (await stack.EffectsAsync()).Should().Be(1);
@@ -65,7 +65,7 @@ public sealed class PublishedByConsumers
 
         await app.Probe.SeesAsync<ITold>(3);
         await app.Probe.SeesAsync("tellable", 2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<ITold>().Select(told => (told.OrderId, told.What)).Should().BeEquivalentTo([(order, "published"), (order, "sent"), (order, "answered")]);
         app.Probe.Of("tellable").Should().HaveCount(2, "a publish reaches those who subscribe to a base type, a send does not");
     }
@@ -103,6 +103,7 @@ public sealed class PublishedByConsumers
         await app.Probe.SeesAsync<Fault<OrderPlaced>>();
         await app.PublishDirectlyAsync(new OrderPlaced(two));
         await app.Probe.SeesAsync<Leaf>(2);
+        await app.SettledAsync(stack);
 
         app.Probe.Seen<Leaf>().Should().Equal(new Leaf($"{one}"), new Leaf($"{two}"));
         app.Probe.Seen<Fault<OrderPlaced>>().Should().ContainSingle().Which.Exceptions[0].ExceptionType.Should().Be(typeof(DbUpdateException).FullName);
@@ -139,7 +140,7 @@ public sealed class PublishedByConsumers
 
         await app.Probe.SeesAsync<Leaf>(2);
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 2, "each has recognised its copy");
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Leaf>().Should().BeEquivalentTo([new Leaf("Handler"), new Leaf("AddHandler")]);
         (await stack.EffectsAsync()).Should().Be(1);
 

@@ -37,7 +37,7 @@ public sealed class SlipsAmongOthers
 
         await app.Probe.SeesAsync<RoutingSlipFaulted>();
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 2, "two copies were recognised");
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<RoutingSlipFaulted>().Should().ContainSingle();
         app.Probe.Seen<RoutingSlipActivityCompleted>().Should().HaveCount(2);
         app.Probe.Seen<RoutingSlipActivityCompensated>().Should().HaveCount(2);
@@ -54,7 +54,7 @@ public sealed class SlipsAmongOthers
         await ExecuteAsync(app, "fill", "stumble", "spill");
 
         await app.Probe.SeesAsync<RoutingSlipFaulted>();
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Of("stumble").Should().HaveCount(2);
         app.Probe.Seen<RoutingSlipFaulted>().Should().ContainSingle().Which.ActivityExceptions.Should().ContainSingle().Which.ExceptionInfo.Message.Should().Be("Spilled.");
         (await EffectsAsync(stack)).Should().Equal("fill", "stumble", "unfill", "unfill");
@@ -73,7 +73,7 @@ public sealed class SlipsAmongOthers
 
         await app.Probe.SeesAsync<RoutingSlipTerminated>();
         await app.Probe.SeesAsync<RoutingSlipCompleted>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         (await EffectsAsync(stack)).Should().Equal("end", "extend", "fill", "fill", "fill");
         app.Probe.Seen<RoutingSlipCompleted>().Select(completed => completed.Variables["last"].ToString()).Should().Equal("fill", "fill");
         app.Probe.Seen<RoutingSlipRevised>().Should().ContainSingle();
@@ -89,7 +89,7 @@ public sealed class SlipsAmongOthers
         await ExecuteAsync(app, "fill", "seal", "spill");
 
         await app.Probe.SeesAsync<RoutingSlipCompensationFailed>();
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<RoutingSlipActivityCompensationFailed>().Should().ContainSingle();
         (await EffectsAsync(stack)).Should().Equal("fill", "seal");
     }
@@ -104,7 +104,7 @@ public sealed class SlipsAmongOthers
         await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
 
         await app.Probe.SeesAsync<RoutingSlipCompleted>();
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Of("starting").Should().HaveCount(2);
         app.Probe.Seen<RoutingSlipCompleted>().Should().ContainSingle();
         (await EffectsAsync(stack)).Should().Equal("fill", "starting");
@@ -122,7 +122,7 @@ public sealed class SlipsAmongOthers
         await app.PublishAsync(new GlassAsked(bad, "spill"));
 
         await app.Probe.SeesAsync<GlassTold>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<GlassTold>().Should().BeEquivalentTo([new GlassTold(good, "full"), new GlassTold(bad, "empty")]);
         (await stack.ReadAsync(db => db.Set<OrderState>().CountAsync())).Should().Be(0);
     }

@@ -53,7 +53,7 @@ public sealed class AskingAndAnswering
 
         await app.Probe.SeesAsync<QuoteTold>();
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 1, "the copy was recognised");
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Of("price").Should().ContainSingle();
         app.Probe.Seen<QuoteTold>().Should().Equal(new QuoteTold(order, "12.5"));
         var saga = await stack.ReadAsync(db => db.Set<OrderState>().SingleAsync());
@@ -70,7 +70,7 @@ public sealed class AskingAndAnswering
         await app.PublishAsync(new QuoteAsked(PriceConsumer.Priceless));
 
         await app.Probe.SeesAsync<QuoteTold>();
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<QuoteTold>().Should().Equal(new QuoteTold(PriceConsumer.Priceless, "No price."));
         (await stack.ReadAsync(db => db.Set<OrderState>().SingleAsync())).CurrentState.Should().Be(nameof(QuoteMachine.Unpriced));
     }
@@ -87,7 +87,7 @@ public sealed class AskingAndAnswering
         await Task.WhenAll(orders.Select(order => app.PublishAsync(new DeliveryAsked(order, Fails: orders.IndexOf(order) % 2 == 0))));
 
         await app.Probe.SeesAsync<QuoteTold>(10);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<QuoteTold>().Should().BeEquivalentTo(orders.Select(order => new QuoteTold(order, orders.IndexOf(order) % 2 == 0 ? "No lorry." : "delivered")));
         (await stack.ReadAsync(db => db.Set<OrderState>().CountAsync(saga => saga.CurrentState == nameof(QuoteMachine.Priced)))).Should().Be(5);
         (await stack.ReadAsync(db => db.Set<OrderState>().CountAsync(saga => saga.CurrentState == nameof(QuoteMachine.Unpriced)))).Should().Be(5);

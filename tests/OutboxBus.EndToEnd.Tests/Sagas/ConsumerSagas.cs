@@ -34,11 +34,11 @@ public sealed class ConsumerSagas
         await MoveAsync(app, new PaymentNoted(small, 2), moves: 4);
         await MoveAsync(app, new PaymentNoted(noted, 3), moves: 5);
         await MoveAsync(app, new RateChanged(Threshold: 50), moves: 6);
+        await app.SettledAsync(stack);
 
         app.Probe.Seen<PaymentMoved>().Should().Equal(
             new PaymentMoved(small, 1, 0), new PaymentMoved(large, 100, 0), new PaymentMoved(small, 1, 1), new PaymentMoved(small, 1, 3), new PaymentMoved(noted, 0, 3), new PaymentMoved(large, 101, 0));
         (await stack.ReadAsync(db => db.Set<PaymentSaga>().OrderBy(saga => saga.Asked).Select(saga => saga.CorrelationId).ToListAsync())).Should().Equal(noted, small, large);
-        await stack.DrainedAsync();
     }
 
     [SkippableTheory]
@@ -55,6 +55,7 @@ public sealed class ConsumerSagas
         await app.PublishAsync(new PaymentReceived(payment, 5, FailingAttempts: 2));
         await app.Probe.SeesAsync<Fault<PaymentReceived>>();
         await MoveAsync(app, new PaymentReceived(payment, 7, FailingAttempts: 1), moves: 2);
+        await app.SettledAsync(stack);
 
         app.Probe.Seen<PaymentMoved>().Should().Equal(new PaymentMoved(payment, 1, 0), new PaymentMoved(payment, 1, 7));
         app.Probe.Seen<Fault<PaymentAsked>>().Should().ContainSingle();
@@ -77,6 +78,7 @@ public sealed class ConsumerSagas
         await app.Probe.SeesAsync<Fault<PaymentReceived>>();
 
         await MoveAsync(app, new PaymentReceived(payment, 1), moves: 2);
+        await app.SettledAsync(stack);
         app.Probe.Seen<PaymentMoved>().Should().Equal(new PaymentMoved(payment, 1, 0), new PaymentMoved(payment, 1, 1));
         (await stack.ReadAsync(db => db.Set<PaymentSaga>().CountAsync())).Should().Be(1);
     }
@@ -94,7 +96,7 @@ public sealed class ConsumerSagas
         await CopyAsync(app, new RateChanged(Threshold: 1), duplicates: 6);
 
         await app.Probe.SeesAsync<PaymentMoved>(3);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<PaymentMoved>().Should().Equal(new PaymentMoved(payment, 1, 0), new PaymentMoved(payment, 1, 1), new PaymentMoved(payment, 2, 1));
         app.Probe.Seen<Fault<PaymentAsked>>().Should().BeEmpty();
     }

@@ -40,6 +40,7 @@ public sealed class Correlated
         await app.Probe.SeesAsync<NumberMoved>(3);
         await app.PublishAsync(new NumberStepped(7));
         await app.Probe.SeesAsync<NumberMoved>(4);
+        await app.SettledAsync(stack);
 
         app.Probe.Seen<NumberMoved>().Should().Equal(new NumberMoved(7, 1), new NumberMoved(8, 1), new NumberMoved(7, 2), new NumberMoved(7, 3));
         (await StepsAsync(stack)).Should().Equal((7, 3), (8, 1));
@@ -64,6 +65,7 @@ public sealed class Correlated
         await app.PublishAsync(new RegionStepped("north", FailingNumber: 0));
 
         await app.Probe.SeesAsync<NumberMoved>(7);
+        await app.SettledAsync(stack);
         app.Probe.Seen<NumberMoved>().Where(moved => moved.Steps == 2).Should().BeEquivalentTo([new NumberMoved(1, 2), new NumberMoved(2, 2), new NumberMoved(4, 2)]);
         (await StepsAsync(stack)).Should().Equal((1, 2), (2, 2), (3, 1), (4, 2));
         app.Probe.Seen<Fault<RegionStepped>>().Should().ContainSingle();
@@ -85,7 +87,7 @@ public sealed class Correlated
         await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => app.PublishDirectlyAsync(new RegionStepped("north", FailingNumber: 0))));
 
         await app.Probe.SeesAsync<NumberMoved>(3 + (8 * 3));
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         (await StepsAsync(stack)).Should().Equal((1, 9), (2, 9), (3, 9));
         app.Probe.Seen<NumberMoved>().Should().OnlyHaveUniqueItems();
         app.Probe.Seen<Fault<RegionStepped>>().Should().BeEmpty();
@@ -132,7 +134,7 @@ public sealed class Correlated
 
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 1, "the last copy was recognised");
         await app.Probe.SeesAsync<NumberMissed>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<NumberMissed>().Should().HaveCount(2, "those that failed have published nothing");
     }
 

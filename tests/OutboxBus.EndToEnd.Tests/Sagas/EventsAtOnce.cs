@@ -33,7 +33,7 @@ public sealed class EventsAtOnce
         await Task.WhenAll(Enumerable.Range(0, Events).Select(_ => app.PublishDirectlyAsync(new StepTaken(order))));
 
         await app.Probe.SeesAsync<OrderMoved>(1 + Events);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         await AssertStepsAsync(stack, app, order, 1 + Events);
         if (concurrency == SagaConcurrency.Pessimistic)
             app.Probe.Of("attempt").Should().HaveCount(1 + Events, "who waits for the row need not try again");
@@ -54,6 +54,7 @@ public sealed class EventsAtOnce
         await Task.WhenAll(app.PublishDirectlyAsync(new StepTaken(order)), app.PublishDirectlyAsync(new StepTaken(order)));
 
         await app.Probe.SeesAsync<OrderMoved>(3);
+        await app.SettledAsync(stack);
         await AssertStepsAsync(stack, app, order, 3);
         app.Probe.Of("attempt").Select(sighting => sighting.What).Should().Equal(0, 0, 0, 1);
     }
@@ -73,10 +74,11 @@ public sealed class EventsAtOnce
 
         await app.Probe.SeesAsync<Fault<StepTaken>>();
         await app.Probe.SeesAsync<OrderMoved>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Fault<StepTaken>>().Should().ContainSingle().Which.Exceptions[0].ExceptionType.Should().Be(typeof(DbUpdateConcurrencyException).FullName);
         await app.PublishDirectlyAsync(new StepTaken(order));
         await app.Probe.SeesAsync<OrderMoved>(3);
+        await app.SettledAsync(stack);
         (await StepsAsync(stack, order)).Should().Be(3);
         app.Probe.Seen<OrderMoved>().Select(moved => moved.Steps).Should().Equal(1, 2, 3);
     }
@@ -93,6 +95,7 @@ public sealed class EventsAtOnce
         await Task.WhenAll(app.PublishDirectlyAsync(new OrderOpened(order)), app.PublishDirectlyAsync(new OrderOpened(order)));
 
         await app.Probe.SeesAsync<OrderMoved>(2);
+        await app.SettledAsync(stack);
         await AssertStepsAsync(stack, app, order, 2);
         app.Probe.Of("attempt").Select(sighting => sighting.What).Should().Equal(0, 0, 1);
     }
@@ -109,6 +112,7 @@ public sealed class EventsAtOnce
         await Task.WhenAll(app.PublishDirectlyAsync(new OrderOpened(order)), app.PublishDirectlyAsync(new OrderOpened(order)));
 
         await app.Probe.SeesAsync<OrderMoved>(2);
+        await app.SettledAsync(stack);
         await AssertStepsAsync(stack, app, order, 2);
         app.Probe.Of("attempt").Should().HaveCount(2, "who waits at the insert need not try again");
     }
@@ -130,7 +134,7 @@ public sealed class EventsAtOnce
 
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 2, "two copies were recognised");
         await app.Probe.SeesAsync<OrderMoved>();
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         (await stack.ReadAsync(db => db.Set<OrderState>().CountAsync())).Should().Be(1);
         app.Probe.Seen<OrderMoved>().Should().Equal(new OrderMoved(order, 1));
         (await StepsAsync(stack, order)).Should().Be(1);
@@ -157,7 +161,7 @@ public sealed class EventsAtOnce
         }
 
         await app.Probe.SeesAsync<OrderMoved>(4);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         await AssertStepsAsync(stack, app, order, 4);
     }
 

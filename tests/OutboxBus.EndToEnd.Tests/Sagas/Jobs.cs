@@ -36,7 +36,7 @@ public sealed class Jobs
             await client.GetResponse<JobSubmissionAccepted>(new { JobId = NewId.NextGuid(), Job = new { Number = number } });
 
         await app.Probe.SeesAsync<JobCompleted<Crunch>>(3);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Of("crunch").Select(sighting => sighting.What).Should().BeEquivalentTo([(1, 0), (2, 0), (2, 1), (3, 0)]);
         app.Probe.Seen<JobCompleted<Crunch>>().Select(completed => completed.Job.Number).Should().BeEquivalentTo([1, 2, 3]);
     }

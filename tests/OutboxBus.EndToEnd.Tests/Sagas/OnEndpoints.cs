@@ -1,8 +1,11 @@
 using FluentAssertions;
 using MassTransit;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
+using Npgsql;
 using OutboxBus.EndToEnd.Tests.Sagas.Support;
 using OutboxBus.EndToEnd.Tests.Support;
+using OutboxBus.MassTransit;
 using OutboxBus.TestServers;
 using Xunit;
 
@@ -46,7 +49,7 @@ public sealed class OnEndpoints
         await app.Probe.SeesAsync<OrderMoved>(2);
         await app.Probe.SeesAsync<ParcelSent>();
         await Eventually.BecomesAsync(stack.EffectsAsync, count => count == 1, "the consumer has committed");
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         (await stack.ReadAsync(db => db.Set<OrderState>().SingleAsync())).Steps.Should().Be(2);
         (await stack.ReadAsync(db => db.Set<ShipmentState>().SingleAsync())).Labels.Should().ContainSingle();
         app.Probe.Seen<ParcelSent>().Should().ContainSingle("the retry of its neighbours is none of its own");
@@ -121,6 +124,36 @@ public sealed class OnEndpoints
             () => stack.ReadAsync(db => db.Set<OrderState>().Where(saga => saga.CorrelationId == order).Select(saga => saga.Steps).SingleOrDefaultAsync()), now => now == steps, $"{steps} steps are stored");
     }
 
+    // The strategy would repeat a part of the transaction in a scope that remembers the first attempt.
+    [SkippableTheory]
+    [InlineData(true, SagaConcurrency.Pessimistic)]
+    [InlineData(true, SagaConcurrency.Optimistic)]
+    [InlineData(false, SagaConcurrency.Pessimistic)]
+    [InlineData(false, SagaConcurrency.Optimistic)]
+    public async Task A_retrying_execution_strategy_leaves_retries_to_the_message(bool withOutbox, SagaConcurrency concurrency)
+    {
+        await using var stack = await SagaModel.CreateStackAsync(StackKind.PostgreSqlRabbitMq);
+        await using var app = await App.StartAsync(
+            stack,
+            (IServiceCollection services) => services.AddMassTransit(bus =>
+            {
+                bus.SetKebabCaseEndpointNameFormatter();
+                bus.AddSagaStateMachine<DeadlockedMachine, OrderState>(saga => saga.UseMessageRetry(retry => retry.Immediate(1)))
+                    .OutboxBusRepository<OrderState, ShopDb>(repository => repository.Concurrency = concurrency);
+                if (withOutbox)
+                    bus.AddOutboxBus<ShopDb>(stack.UseEngine);
+                stack.UseTransport(bus);
+            }),
+            services => services.ConfigureDbContext<ShopDb>(options => options.UseNpgsql(npgsql => npgsql.EnableRetryOnFailure(3, TimeSpan.Zero, null))));
+        var order = Guid.NewGuid();
+
+        await app.PublishDirectlyAsync(new OrderOpened(order));
+
+        await Eventually.BecomesAsync(() => stack.ReadAsync(db => db.Set<OrderState>().CountAsync()), count => count == 1, "the second attempt has committed");
+        app.Probe.Of("deadlocked").Select(sighting => sighting.What).Should().Equal(0, 1);
+        (await stack.ReadAsync(db => db.Set<OrderState>().SingleAsync())).Steps.Should().Be(1);
+    }
+
     private static Task<App> StartWithoutInboxAsync(Stack stack)
     {
         stack.ConfigureTransport = (context, transport) => transport.ReceiveEndpoint("by-hand", endpoint => endpoint.ConfigureSaga<OrderState>(context));
@@ -158,7 +191,7 @@ public sealed class OnEndpoints
 
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 1, "the copy was recognised");
         await app.Probe.SeesAsync<OrderMoved>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<OrderMoved>().Should().Equal(new OrderMoved(order, 1), new OrderMoved(order, 2));
         app.Probe.Seen<Fault<StepTaken>>().Should().BeEmpty();
         (await stack.ReadAsync(db => db.Set<OrderState>().SingleAsync())).Steps.Should().Be(2);
@@ -172,6 +205,28 @@ public sealed class OnEndpoints
             endpointConfigurator.UseMessageRetry(retry => retry.Immediate(2));
             endpointConfigurator.UseOutboxBus(context);
         }
+    }
+
+    public sealed class DeadlockedMachine : MassTransitStateMachine<OrderState>
+    {
+        public DeadlockedMachine(Probe probe)
+        {
+            InstanceState(saga => saga.CurrentState);
+            Event(() => Opened, opened => opened.CorrelateById(context => context.Message.OrderId));
+            Initially(When(Opened)
+                .Then(context =>
+                {
+                    probe.Saw("deadlocked", context.GetRetryAttempt());
+                    context.Saga.Steps++;
+                    if (context.GetRetryAttempt() == 0)
+                        throw new PostgresException("deadlock detected", "ERROR", "ERROR", PostgresErrorCodes.DeadlockDetected);
+                })
+                .TransitionTo(Open));
+        }
+
+        public State Open { get; } = null!;
+
+        public Event<OrderOpened> Opened { get; } = null!;
     }
 
     public sealed class StumblingConsumer(ShopDb db, Probe probe) : IConsumer<StepTaken>

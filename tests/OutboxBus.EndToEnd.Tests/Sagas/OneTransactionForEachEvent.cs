@@ -39,9 +39,9 @@ public sealed class OneTransactionForEachEvent
         await app.Probe.SeesAsync<OrderMoved>(3);
 
         (await stack.ReadAsync(db => db.Set<OrderState>().CountAsync())).Should().Be(0, "a message of the last event arrives after its commit");
+        await app.SettledAsync(stack);
         app.Probe.Seen<OrderMoved>().Should().Equal(new OrderMoved(order, 1), new OrderMoved(order, 2), new OrderMoved(order, 3));
         (await RecordsAsync(stack)).Should().Be(3);
-        await stack.DrainedAsync();
     }
 
     [SkippableTheory]
@@ -60,6 +60,7 @@ public sealed class OneTransactionForEachEvent
         await app.Probe.SeesAsync<Fault<OrderOpened>>();
         await app.PublishAsync(new StepTaken(order));
         await app.Probe.SeesAsync<OrderMoved>(2);
+        await app.SettledAsync(stack);
 
         app.Probe.Of("attempt").Select(sighting => sighting.What).Should().Equal(0, 0, 1, 2, 0, 1, 2, 0);
         app.Probe.Seen<OrderMoved>().Should().Equal(new OrderMoved(order, 1), new OrderMoved(order, 2));
@@ -87,6 +88,7 @@ public sealed class OneTransactionForEachEvent
         await app.Probe.SeesAsync<OrderMoved>(1);
         await app.PublishAsync(new StepTaken(order, FailingAttempts: 2));
         await app.Probe.SeesAsync<OrderMoved>(2);
+        await app.SettledAsync(stack);
 
         app.Probe.Of("attempt").Select(sighting => sighting.What).Should().Equal(0, 1, 2, 0, 1, 2);
         app.Probe.Seen<OrderMoved>().Should().Equal(new OrderMoved(order, 1), new OrderMoved(order, 2));
@@ -108,7 +110,7 @@ public sealed class OneTransactionForEachEvent
         await PublishThreeTimesAsync(app, new OrderClosed(order), duplicates: 6);
 
         await app.Probe.SeesAsync<OrderMoved>(3);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<OrderMoved>().Should().Equal(new OrderMoved(order, 1), new OrderMoved(order, 2), new OrderMoved(order, 3));
         (await stack.ReadAsync(db => db.Set<OrderState>().CountAsync())).Should().Be(0);
         if (stack.Broker is { } uri)

@@ -38,6 +38,7 @@ public sealed class Repositories
         await app.Probe.SeesAsync<Fault<SkuAdded>>();
         await app.PublishAsync(new SkuAdded(basket, "apple", 9, Fails: true));
         await app.Probe.SeesAsync<Fault<SkuAdded>>(2);
+        await app.SettledAsync(stack);
 
         var stored = await stack.ReadAsync(db => db.Set<BasketState>().Include(saga => saga.Lines).SingleAsync());
         stored.Address.Should().BeEquivalentTo(new BasketAddress { Street = "Oak Street", City = "Springwood" });
@@ -77,6 +78,7 @@ public sealed class Repositories
         await Task.WhenAll(Enumerable.Range(0, Parcels).Select(_ => app.PublishDirectlyAsync(new StepTaken(order))));
 
         await app.Probe.SeesAsync<ParcelSent>(Parcels);
+        await app.SettledAsync(stack);
         app.Probe.Seen<ParcelSent>().Select(sent => sent.Number).Should().BeEquivalentTo(Enumerable.Range(1, Parcels));
         (await stack.ReadAsync(db => db.Set<ShipmentState>().SingleAsync())).Labels.Select(label => label.Number).Should().BeEquivalentTo(Enumerable.Range(1, Parcels));
         app.Probe.Seen<Fault<StepTaken>>().Should().BeEmpty();
@@ -94,6 +96,7 @@ public sealed class Repositories
         await Task.WhenAll(Enumerable.Range(0, 10).Select(sku => app.PublishDirectlyAsync(new SkuAdded(basket, $"{sku % 5}", 1))));
 
         await app.Probe.SeesAsync<BasketMoved>(11);
+        await app.SettledAsync(stack);
         (await stack.ReadAsync(db => db.Set<BasketLine>().Select(line => line.Quantity).ToListAsync())).Should().Equal(2, 2, 2, 2, 2);
         app.Probe.Seen<Fault<SkuAdded>>().Should().BeEmpty();
     }

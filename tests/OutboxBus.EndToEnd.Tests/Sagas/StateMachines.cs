@@ -40,7 +40,7 @@ public sealed class StateMachines
         await Eventually.BecomesAsync(() => app.Logs.Count(Duplicate) == 2, "the copy of the other was recognised");
 
         await app.Probe.SeesAsync<Told>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Told>().Should().Equal(new Told(order, "begun"), new Told(order, "ready"));
         (await StateAsync(stack, order)).Should().Be(nameof(FulfilmentMachine.Ready));
     }
@@ -58,7 +58,7 @@ public sealed class StateMachines
         await Task.WhenAll(app.PublishDirectlyAsync(new Paid(order)), app.PublishDirectlyAsync(new Packed(order)));
 
         await app.Probe.SeesAsync<Told>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Told>().Should().Equal(new Told(order, "begun"), new Told(order, "ready"));
         (await StateAsync(stack, order)).Should().Be(nameof(FulfilmentMachine.Ready));
     }
@@ -100,7 +100,7 @@ public sealed class StateMachines
         await app.PublishAsync(new Risked(caught, IsCaught: true));
 
         await app.Probe.SeesAsync<Told>(4);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Told>().Skip(2).Should().BeEquivalentTo([new Told(caught, "risked"), new Told(caught, "caught")]);
         app.Probe.Seen<Fault<Risked>>().Should().ContainSingle();
         (await StateAsync(stack, caught)).Should().Be(nameof(FulfilmentMachine.Failed));
@@ -121,7 +121,7 @@ public sealed class StateMachines
         await app.PublishAsync(new Noted(order, FailingAttempts: 1));
 
         await app.Probe.SeesAsync<Told>(5);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Of("noting").Should().HaveCount(4);
         app.Probe.Seen<Told>().Skip(1).Should().BeEquivalentTo([new Told(order, "IPublishEndpoint"), new Told(order, "ISendEndpointProvider"), new Told(order, "IOutboxContext"), new Told(order, "context")]);
         (await stack.EffectsAsync()).Should().Be(1);
@@ -141,7 +141,7 @@ public sealed class StateMachines
         await app.PublishAsync(new ReminderAsked(order, FailingAttempts: 1));
 
         await app.Probe.SeesAsync<Told>(2);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Told>().Should().Equal(new Told(order, "begun"), new Told(order, "reminded"));
     }
 
@@ -163,7 +163,7 @@ public sealed class StateMachines
         await app.PublishAsync(new ReminderDropped(order, FailingAttempts: 1));
 
         await WaitingAsync(rows => rows.Count == 0);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Told>().Should().Equal(new Told(order, "begun"));
 
         Task<List<Guid>> WaitingAsync(Func<List<Guid>, bool> expected) => Eventually.BecomesAsync(
@@ -183,7 +183,7 @@ public sealed class StateMachines
         await app.PublishAsync(new Begun(once, Ends: true));
 
         await app.Probe.SeesAsync<Told>(3);
-        await stack.DrainedAsync();
+        await app.SettledAsync(stack);
         app.Probe.Seen<Told>().Should().BeEquivalentTo([new Told(order, "begun"), new Told(order, "ended"), new Told(once, "ended")]);
         (await stack.ReadAsync(db => db.Set<OrderState>().CountAsync())).Should().Be(0);
         (await stack.ReadAsync(db => db.Inbox.CountAsync(record => record.Consumer.Contains(nameof(OrderState))))).Should().Be(3);

@@ -1,6 +1,7 @@
 using MassTransit;
 using Microsoft.Extensions.DependencyInjection;
 using OutboxBus.EndToEnd.Tests.Support;
+using OutboxBus.TestServers;
 
 namespace OutboxBus.EndToEnd.Tests.Sagas.Support;
 
@@ -9,12 +10,28 @@ internal static class Watcher
 {
     /// <summary>Watches a message type; the name under which the probe has it is that of the type.</summary>
     public static void Watch<T>(this IBusRegistrationConfigurator bus)
-        where T : class => bus.AddConsumer<Watching<T>>().Endpoint(endpoint =>
+        where T : class
+    {
+        if (bus.All(service => service.ServiceType != typeof(Watching<Fence>)))
+            bus.AddConsumer<Watching<Fence>>().Endpoint(Queue);
+        bus.AddConsumer<Watching<T>>().Endpoint(Queue);
+
+        static void Queue(IEndpointRegistrationConfigurator endpoint)
         {
             endpoint.Name = "watch";
             endpoint.ConcurrentMessageLimit = 1;
             endpoint.PrefetchCount = 1;
-        });
+        }
+    }
+
+    /// <summary>Everything that was published has left, and what is watched of it has been seen: what should not be there can be missed no more.</summary>
+    public static async Task SettledAsync(this App app, Stack stack)
+    {
+        await stack.DrainedAsync();
+        var fence = new Fence(Guid.NewGuid());
+        await app.PublishDirectlyAsync(fence);
+        await Eventually.BecomesAsync(() => app.Probe.Seen<Fence>().Contains(fence), "what was published before the fence has been seen");
+    }
 
     public static IReadOnlyList<T> Seen<T>(this Probe probe) => [.. probe.Of(typeof(T).ToString()).Select(sighting => sighting.What).Cast<T>()];
 
@@ -43,3 +60,5 @@ public sealed class Watching<T>(Probe probe) : IConsumer<T>
         return Task.CompletedTask;
     }
 }
+
+public sealed record Fence(Guid Id);
