@@ -12,18 +12,19 @@ public sealed class SwitchTests
     [InlineData("--sqlite=shop.db", "need --serve")]
     public async Task Wrong_switches_end_with_2_and_a_reason(string argument, string reason)
     {
-        var (exitCode, printed) = await OrdersProcess.RunAsync(argument);
+        var (exitCode, printed) = await ExampleProcess.RunAsync("Orders", argument);
 
         exitCode.Should().Be(2, printed);
         printed.Should().Contain(reason).And.NotContain("   at ");
     }
 
-    [Fact]
-    public async Task Help_explains_the_switches_but_not_the_hidden_ones()
+    [Theory]
+    [InlineData("Orders", "orders_example")]
+    public async Task Help_explains_the_switches_but_not_the_hidden_ones(string example, string schema)
     {
-        var (exitCode, printed) = await OrdersProcess.RunAsync("--help");
+        var (exitCode, printed) = await ExampleProcess.RunAsync(example, "--help");
 
         exitCode.Should().Be(0);
-        printed.Should().ContainAll("--serve", "--postgres", "--rabbitmq").And.NotContain("--sabotage");
+        printed.Should().ContainAll("--serve", "--postgres", "--rabbitmq", schema).And.NotContain("--sabotage");
     }
 }
