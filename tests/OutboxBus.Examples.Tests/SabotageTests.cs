@@ -12,6 +12,15 @@ public sealed class SabotageTests
     [InlineData("Orders", "duplicate", "both subscribers' inboxes recognise it")]
     [InlineData("Orders", "outage", "delivery keeps probing the broker")]
     [InlineData("Orders", "kill", "that process was killed")]
+    [InlineData("Sagas", "happy", "Ann's order becomes Completed")]
+    [InlineData("Sagas", "refused", "Ben's order becomes Rejected")]
+    [InlineData("Sagas", "soldout", "Cora's order becomes Cancelled")]
+    [InlineData("Sagas", "timeout", "Dora's order becomes Cancelled")]
+    [InlineData("Sagas", "answer", "Emil's order becomes Completed")]
+    [InlineData("Sagas", "duplicates", "the inbox recognises 7 duplicates")]
+    [InlineData("Sagas", "concurrent", "all 6 orders are cancelled")]
+    [InlineData("Sagas", "kill", "that process was killed")]
+    [InlineData("Sagas", "books", "the completed orders are paid, and no others")]
     public async Task A_step_whose_outcome_is_not_the_promised_one_fails_the_walkthrough(string example, string step, string brokenPromise)
     {
         var (exitCode, printed) = await ExampleProcess.RunAsync(example, "--sabotage", step, "--patience", "4");

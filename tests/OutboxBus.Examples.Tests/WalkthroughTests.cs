@@ -6,6 +6,8 @@ namespace OutboxBus.Examples.Tests;
 
 public sealed class OrdersWalkthroughTests() : WalkthroughTests("Orders", "6 of 6 steps passed, 31 checks");
 
+public sealed class SagasWalkthroughTests() : WalkthroughTests("Sagas", "9 of 9 steps passed, 44 checks");
+
 public abstract class WalkthroughTests(string example, string allPassed)
 {
     [Fact]

@@ -12,19 +12,15 @@ namespace Examples.Walkthrough;
 /// </summary>
 public sealed class Accidents(string? sabotagedStep = null)
 {
-    private readonly ConcurrentDictionary<Guid, bool> _unconfirmed = new();
     private volatile Func<Task<bool>>? _onCommit;
     private volatile bool _brokerIsDown;
-    private volatile bool _confirmsAreLost;
+    private volatile ConcurrentQueue<Envelope>? _sent;
     private int _refusedSends;
 
     public FaultPoints FaultPoints => new(ReachedAsync);
 
     /// <summary>How many sends have failed because the broker was down.</summary>
     public int RefusedSends => Volatile.Read(ref _refusedSends);
-
-    /// <summary>How many messages the broker has got without its confirm being heard.</summary>
-    public int LostConfirms => _unconfirmed.Count;
 
     /// <summary>The only step to run, to its failure; null: all of them, to their success.</summary>
     public string? SabotagedStep => sabotagedStep;
@@ -36,14 +32,8 @@ public sealed class Accidents(string? sabotagedStep = null)
 
     public void BringBrokerBack() => _brokerIsDown = false;
 
-    /// <summary>From now on the broker's confirm is lost once for each message, which is therefore sent twice.</summary>
-    public void LoseConfirms()
-    {
-        _unconfirmed.Clear();
-        _confirmsAreLost = true;
-    }
-
-    public void KeepConfirms() => _confirmsAreLost = false;
+    /// <summary>From now on what the broker has confirmed is copied to the queue returned; the copies are rows that can be sent again.</summary>
+    public IReadOnlyCollection<Envelope> CopySent() => _sent = new ConcurrentQueue<Envelope>();
 
     /// <summary>Runs something once, after the next commit of messages and before they are delivered.</summary>
     public void OnNextCommit(Func<Task> action) => OnCommit(async () =>
@@ -65,7 +55,7 @@ public sealed class Accidents(string? sabotagedStep = null)
     public void Clear()
     {
         BringBrokerBack();
-        KeepConfirms();
+        _sent = null;
         _onCommit = null;
     }
 
@@ -80,7 +70,19 @@ public sealed class Accidents(string? sabotagedStep = null)
             throw new TransportUnavailableException("The broker is down: an accident of the walkthrough.");
         }
 
-        if (point == FaultPoint.AfterSend && _confirmsAreLost && _unconfirmed.TryAdd(envelope!.MessageId, true))
-            throw new TransportUnavailableException("The broker's confirm is lost: an accident of the walkthrough.");
+        if (point == FaultPoint.AfterSend)
+            _sent?.Enqueue(CopyOf(envelope!));
     }
+
+    private static Envelope CopyOf(Envelope envelope) => new()
+    {
+        Bus = envelope.Bus,
+        MessageId = envelope.MessageId,
+        Destination = envelope.Destination,
+        MessageType = envelope.MessageType,
+        ContentType = envelope.ContentType,
+        Headers = envelope.Headers,
+        Properties = envelope.Properties,
+        Body = envelope.Body,
+    };
 }

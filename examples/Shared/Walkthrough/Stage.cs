@@ -73,12 +73,6 @@ public abstract class Stage(StageSetting setting) : IAsyncDisposable
         return await db.Set<Envelope>().CountAsync();
     }
 
-    public async Task<int> CountDeadLettersAsync()
-    {
-        await using var db = OpenDatabase();
-        return await db.Set<DeadLetter>().CountAsync();
-    }
-
     public Task WaitForEmptyOutboxAsync() => WaitAsync("the outbox is empty", async () => await CountOutboxAsync() == 0);
 
     /// <summary>Waits for a condition.</summary>
@@ -98,7 +92,6 @@ public abstract class Stage(StageSetting setting) : IAsyncDisposable
     {
         await StopAppAsync();
         Client.Dispose();
-        GC.SuppressFinalize(this);
     }
 
     protected Uri Address(string path) => new(new Uri(_app!.Urls.Single()), path);
