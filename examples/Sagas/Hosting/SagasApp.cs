@@ -24,9 +24,18 @@ public static class SagasApp
         if (faults is not null)
             builder.Services.AddSingleton(faults);
 
-        builder.Services.AddSingleton(limits);
-        builder.Services.AddDbContext<SagasDb>(engines.UseDatabase);
-        builder.Services.AddOutboxBus(bus =>
+        builder.Services.AddFulfilment(engines, limits);
+        var app = builder.Build();
+        app.MapFulfilment();
+        return app;
+    }
+
+    /// <summary>The services by themselves, for tests, which have a host of their own.</summary>
+    public static void AddFulfilment(this IServiceCollection services, Engines engines, AnswerLimits limits)
+    {
+        services.AddSingleton(limits);
+        services.AddDbContext<SagasDb>(engines.UseDatabase);
+        services.AddOutboxBus(bus =>
         {
             bus.UseEntityFrameworkCore<SagasDb>(engines.UseStore);
             engines.UseTransport(bus);
@@ -36,12 +45,14 @@ public static class SagasApp
             bus.Delivery(ShortTimes.Use);
         });
 
-        builder.Services.AddControllers()
+        services.AddControllers()
             .AddApplicationPart(typeof(SagasApp).Assembly)
             .AddJsonOptions(json => json.JsonSerializerOptions.Converters.Add(new JsonStringEnumConverter()));
-        builder.Services.AddProblemDetails();
+        services.AddProblemDetails();
+    }
 
-        var app = builder.Build();
+    public static void MapFulfilment(this WebApplication app)
+    {
         app.UseExceptionHandler(new ExceptionHandlerOptions
         {
             // What the database refuses is the request's fault, such as an order of nothing, or a second answer at the same time.
@@ -50,6 +61,5 @@ public static class SagasApp
         app.MapControllers();
         app.MapGet("/books", (SagasDb db, CancellationToken cancellationToken) => Books.ReadAsync(db, cancellationToken));
         app.MapHealthChecks("/health");
-        return app;
     }
 }
