@@ -1,3 +1,5 @@
+using Examples.Hosting;
 using Orders.Hosting;
+using Orders.Walkthrough;
 
-return await OrdersCommand.RunAsync(args);
+return await new ExampleCommand<OrdersStage>(new OrdersExample()).RunAsync(args);

@@ -4,25 +4,27 @@ using Xunit;
 
 namespace OutboxBus.Examples.Tests;
 
-public sealed class WalkthroughTests
-{
-    private const string AllPassed = "6 of 6 steps passed, 31 checks";
+public sealed class OrdersWalkthroughTests() : WalkthroughTests("Orders", "6 of 6 steps passed, 31 checks");
 
+public sealed class SagasWalkthroughTests() : WalkthroughTests("Sagas", "9 of 9 steps passed, 44 checks");
+
+public abstract class WalkthroughTests(string example, string allPassed)
+{
     [Fact]
-    public async Task Every_step_passes_on_SQLite_in_memory() => Passes(await OrdersProcess.RunAsync(), "SQLite + in-memory transport");
+    public async Task Every_step_passes_on_SQLite_in_memory() => Passes(await ExampleProcess.RunAsync(example), "SQLite + in-memory transport");
 
     [SkippableFact]
     public async Task Every_step_passes_on_PostgreSql_in_memory()
     {
         var postgres = await Servers.PostgresDatabaseAsync("example");
-        Passes(await OrdersProcess.RunAsync("--postgres", postgres), "PostgreSQL + in-memory transport");
+        Passes(await ExampleProcess.RunAsync(example, "--postgres", postgres), "PostgreSQL + in-memory transport");
     }
 
     [SkippableFact]
     public async Task Every_step_passes_on_SQLite_and_RabbitMq()
     {
         var rabbitMq = await Servers.RabbitMqVirtualHostAsync("example");
-        Passes(await OrdersProcess.RunAsync("--rabbitmq", rabbitMq.AbsoluteUri), "SQLite + RabbitMQ");
+        Passes(await ExampleProcess.RunAsync(example, "--rabbitmq", rabbitMq.AbsoluteUri), "SQLite + RabbitMQ");
     }
 
     // Twice, as a second run must find its way among the queues of the first, and leaves the database as it was.
@@ -33,14 +35,14 @@ public sealed class WalkthroughTests
         var rabbitMq = await Servers.RabbitMqVirtualHostAsync("example");
         for (var run = 0; run < 2; run++)
         {
-            Passes(await OrdersProcess.RunAsync("--postgres", postgres, "--rabbitmq", rabbitMq.AbsoluteUri), "PostgreSQL + RabbitMQ");
+            Passes(await ExampleProcess.RunAsync(example, "--postgres", postgres, "--rabbitmq", rabbitMq.AbsoluteUri), "PostgreSQL + RabbitMQ");
             (await Databases.SchemasAsync(postgres)).Should().Equal("public");
         }
     }
 
-    private static void Passes((int ExitCode, string Printed) run, string engines)
+    private void Passes((int ExitCode, string Printed) run, string engines)
     {
         run.ExitCode.Should().Be(0, run.Printed);
-        run.Printed.Should().Contain(engines).And.Contain(AllPassed).And.NotContain("   at ").And.NotContain("FAILED");
+        run.Printed.Should().Contain(engines).And.Contain(allPassed).And.NotContain("   at ").And.NotContain("FAILED");
     }
 }

@@ -1,15 +1,10 @@
+using Examples.Hosting;
 using Microsoft.EntityFrameworkCore;
 
 namespace Orders.Data;
 
 public sealed class OrdersDb(DbContextOptions<OrdersDb> options) : DbContext(options)
 {
-    /// <summary>
-    /// How long a message just committed is left to the process that wrote it. 30 seconds are the default and right for
-    /// production; here it is short so that the walkthrough need not wait that long for a killed process.
-    /// </summary>
-    public static readonly TimeSpan Lease = TimeSpan.FromSeconds(2);
-
     public DbSet<Order> Orders => Set<Order>();
 
     public DbSet<StockReservation> Reservations => Set<StockReservation>();
@@ -30,7 +25,7 @@ public sealed class OrdersDb(DbContextOptions<OrdersDb> options) : DbContext(opt
         modelBuilder.Entity<Confirmation>().ToTable("confirmations");
         modelBuilder.Entity<Notification>().ToTable("notifications");
 
-        // The outbox, dead letter and inbox tables, in the same database as the orders.
-        modelBuilder.AddOutboxBus(Database, schema => schema.FreshRowLease = Lease);
+        // The outbox, dead letter and inbox tables, in the same database as the orders. The short lease is for the walkthrough; 30 seconds are the default.
+        modelBuilder.AddOutboxBus(Database, schema => schema.FreshRowLease = ShortTimes.Lease);
     }
 }

@@ -1,3 +1,4 @@
+using Examples.Hosting;
 using Microsoft.EntityFrameworkCore;
 using Orders.Api;
 using Orders.Data;
@@ -26,13 +27,8 @@ public static class OrdersApp
             bus.UseEntityFrameworkCore<OrdersDb>(engines.UseStore);
             engines.UseTransport(bus);
             bus.AddHandlers(typeof(OrdersApp).Assembly);
-            bus.Delivery(delivery =>
-            {
-                // All short for the walkthrough's sake; leave them out to have the defaults.
-                delivery.Lease = OrdersDb.Lease;
-                delivery.SendTimeout = TimeSpan.FromSeconds(1);
-                delivery.MaxOutagePause = TimeSpan.FromSeconds(1);
-            });
+            // For the walkthrough's sake; leave it out to have the defaults.
+            bus.Delivery(ShortTimes.Use);
         });
 
         builder.Services.AddControllers().AddApplicationPart(typeof(OrdersApp).Assembly);

@@ -1,3 +1,4 @@
+using Examples.Walkthrough;
 using Microsoft.EntityFrameworkCore;
 using Orders.Data;
 using OutboxBus;
@@ -5,13 +6,13 @@ using OutboxBus;
 namespace Orders.Walkthrough.Steps;
 
 /// <summary>The broker is away for a while.</summary>
-public sealed class BrokerOutage : IStep
+public sealed class BrokerOutage : IStep<OrdersStage>
 {
     public string Name => "outage";
 
     public string Title => "A broker outage delays messages and loses none";
 
-    public async Task RunAsync(Stage stage)
+    public async Task RunAsync(OrdersStage stage)
     {
         var refusedBefore = stage.Accidents.RefusedSends;
         if (!stage.Accidents.IsSabotaged(Name))
@@ -23,7 +24,7 @@ public sealed class BrokerOutage : IStep
             orders.Add(await stage.PlaceAsync("/v2/orders", customer));
         await stage.WaitAsync("delivery keeps probing the broker", () => Task.FromResult(stage.Accidents.RefusedSends >= refusedBefore + 3));
 
-        await using (var db = stage.Engines.OpenDatabase())
+        await using (var db = stage.OpenDatabase())
         {
             var waiting = await db.Set<Envelope>().AsNoTracking().ToListAsync();
             stage.Transcript.Check("all three orders are accepted and their messages wait", 3, waiting.Count);
@@ -37,7 +38,7 @@ public sealed class BrokerOutage : IStep
         stage.Transcript.Say("The broker is back");
         foreach (var order in orders)
             await stage.CheckProcessedOnceAsync(order);
-        await using var after = stage.Engines.OpenDatabase();
+        await using var after = stage.OpenDatabase();
         stage.Transcript.Check("there are no dead letters", 0, await after.Set<DeadLetter>().CountAsync());
     }
 }

@@ -1,3 +1,4 @@
+using Examples.Walkthrough;
 using MassTransit;
 using Microsoft.EntityFrameworkCore;
 using Orders.Api;
@@ -6,19 +7,19 @@ using OutboxBus;
 namespace Orders.Walkthrough.Steps;
 
 /// <summary>The broker delivers a message again, as brokers do after a lost acknowledgement.</summary>
-public sealed class DuplicateDelivery : IStep
+public sealed class DuplicateDelivery : IStep<OrdersStage>
 {
     public string Name => "duplicate";
 
     public string Title => "A message delivered twice has its effects once";
 
-    public async Task RunAsync(Stage stage)
+    public async Task RunAsync(OrdersStage stage)
     {
         using var duplicates = new DuplicateCounter();
         var order = await stage.PlaceAsync("/orders", "Dora");
         await stage.CheckProcessedOnceAsync(order);
 
-        await using var db = stage.Engines.OpenDatabase();
+        await using var db = stage.OpenDatabase();
         var messageId = await db.Reservations.Where(row => row.OrderId == order.Id).Select(row => row.MessageId).SingleAsync();
         stage.Transcript.Say("The same message, with the same message id, goes to the broker once more");
         var secondId = stage.Accidents.IsSabotaged(Name) ? NewId.NextGuid() : messageId;

@@ -1,3 +1,4 @@
+using Examples.Walkthrough;
 using Microsoft.EntityFrameworkCore;
 using Orders.Api;
 using Orders.Data;
@@ -6,7 +7,7 @@ using OutboxBus;
 namespace Orders.Walkthrough.Steps;
 
 /// <summary>Failures after the publish: before, inside and after SaveChanges.</summary>
-public sealed class FailedTransaction : IStep
+public sealed class FailedTransaction : IStep<OrdersStage>
 {
     private const string Refused = "Carl";
     private const string Unsaved = "Cleo";
@@ -19,7 +20,7 @@ public sealed class FailedTransaction : IStep
 
     public string Title => "A transaction that fails leaves neither order nor message";
 
-    public async Task RunAsync(Stage stage)
+    public async Task RunAsync(OrdersStage stage)
     {
         using (var refused = await stage.PostAsync("/orders", new PlaceOrder(Refused, "teapot", 0)))
             stage.Transcript.Check("inside SaveChanges: the database refuses an order of nothing", 409, (int)refused.StatusCode);
@@ -35,7 +36,7 @@ public sealed class FailedTransaction : IStep
     }
 
     /// <summary>Does what an endpoint does, up to the failure.</summary>
-    private static async Task FailAsync(Stage stage, string customer, Func<Stage, OrdersDb, Task> fail)
+    private static async Task FailAsync(OrdersStage stage, string customer, Func<OrdersStage, OrdersDb, Task> fail)
     {
         await using var scope = stage.Services.CreateAsyncScope();
         var db = scope.ServiceProvider.GetRequiredService<OrdersDb>();
@@ -53,7 +54,7 @@ public sealed class FailedTransaction : IStep
         }
     }
 
-    private static async Task SaveAndFailAsync(Stage stage, OrdersDb db)
+    private static async Task SaveAndFailAsync(OrdersStage stage, OrdersDb db)
     {
         await using var transaction = await db.Database.BeginTransactionAsync();
         await db.SaveChangesAsync();
@@ -63,9 +64,9 @@ public sealed class FailedTransaction : IStep
         throw new InjectedFailureException();
     }
 
-    private static async Task CheckNothingIsLeftAsync(Stage stage, string customer)
+    private static async Task CheckNothingIsLeftAsync(OrdersStage stage, string customer)
     {
-        await using var db = stage.Engines.OpenDatabase();
+        await using var db = stage.OpenDatabase();
         var left = $"{await db.Orders.CountAsync(order => order.Customer == customer)} orders, {await db.Set<Envelope>().CountAsync()} messages";
         stage.Transcript.Check($"nothing is left of {customer}'s order", "0 orders, 0 messages", left);
     }

@@ -1,18 +1,19 @@
+using Examples.Walkthrough;
 using Microsoft.EntityFrameworkCore;
 using OutboxBus;
 
 namespace Orders.Walkthrough.Steps;
 
 /// <summary>What a single step cannot see: something that happened once too often, or too late, or that nobody asked for.</summary>
-public sealed class FinalCount : IStep
+public sealed class FinalCount : IStep<OrdersStage>
 {
     public string Name => "count";
 
     public string Title => "At the end of the day the books balance";
 
-    public async Task RunAsync(Stage stage)
+    public async Task RunAsync(OrdersStage stage)
     {
-        await using var db = stage.Engines.OpenDatabase();
+        await using var db = stage.OpenDatabase();
         var customers = await db.Orders.Select(order => order.Customer).ToListAsync();
         var complete = await db.Orders.CountAsync(order =>
             db.Reservations.Count(row => row.OrderId == order.Id) == 1

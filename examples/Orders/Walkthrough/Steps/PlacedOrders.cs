@@ -1,16 +1,17 @@
+using Examples.Walkthrough;
 using Microsoft.EntityFrameworkCore;
 using OutboxBus;
 
 namespace Orders.Walkthrough.Steps;
 
 /// <summary>The good case, through both kinds of API.</summary>
-public sealed class PlacedOrders : IStep
+public sealed class PlacedOrders : IStep<OrdersStage>
 {
     public string Name => "placed";
 
     public string Title => "An order and its message are committed together, then delivered";
 
-    public async Task RunAsync(Stage stage)
+    public async Task RunAsync(OrdersStage stage)
     {
         if (stage.Accidents.IsSabotaged(Name))
             stage.Accidents.TakeBrokerDown();
@@ -20,12 +21,12 @@ public sealed class PlacedOrders : IStep
         stage.Transcript.Check("/health reports an outbox in order", "Healthy", await stage.GetAsync("/health"));
     }
 
-    private static async Task PlaceAsync(Stage stage, string api, string path, string customer)
+    private static async Task PlaceAsync(OrdersStage stage, string api, string path, string customer)
     {
         var committed = "no commit";
         stage.Accidents.OnNextCommit(async () =>
         {
-            await using var db = stage.Engines.OpenDatabase();
+            await using var db = stage.OpenDatabase();
             committed = $"{await db.Orders.CountAsync(order => order.Customer == customer)} order, {await db.Set<Envelope>().CountAsync()} message";
         });
 

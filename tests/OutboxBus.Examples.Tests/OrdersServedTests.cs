@@ -7,12 +7,12 @@ using Xunit;
 
 namespace OutboxBus.Examples.Tests;
 
-public sealed class ServeTests
+public sealed class OrdersServedTests
 {
     [Fact]
     public async Task Orders_placed_over_HTTP_are_reserved_and_confirmed()
     {
-        var (process, address) = await OrdersProcess.ServeAsync();
+        var (process, address) = await ExampleProcess.ServeAsync("Orders");
         await using var _ = process;
         using var client = new HttpClient { BaseAddress = address };
 
@@ -29,7 +29,7 @@ public sealed class ServeTests
     [Fact]
     public async Task An_order_the_database_refuses_is_a_conflict_without_a_message()
     {
-        var (process, address) = await OrdersProcess.ServeAsync();
+        var (process, address) = await ExampleProcess.ServeAsync("Orders");
         await using var _ = process;
         using var client = new HttpClient { BaseAddress = address };
 
@@ -49,14 +49,14 @@ public sealed class ServeTests
         await Databases.ExecuteAsync(postgres, "insert into orders values ('of somebody else')");
 
         string order;
-        var (first, firstAddress) = await OrdersProcess.ServeAsync("--postgres", postgres, "--schema", "shop");
+        var (first, firstAddress) = await ExampleProcess.ServeAsync("Orders", "--postgres", postgres, "--schema", "shop");
         await using (first)
         {
             using var client = new HttpClient { BaseAddress = firstAddress };
             order = await PlaceAndFollowAsync(client, "orders");
         }
 
-        var (second, secondAddress) = await OrdersProcess.ServeAsync("--postgres", postgres, "--schema", "shop");
+        var (second, secondAddress) = await ExampleProcess.ServeAsync("Orders", "--postgres", postgres, "--schema", "shop");
         await using (second)
         {
             using var client = new HttpClient { BaseAddress = secondAddress };

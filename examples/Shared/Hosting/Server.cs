@@ -1,26 +1,30 @@
-namespace Orders.Hosting;
+using Examples.Walkthrough;
+
+namespace Examples.Hosting;
 
 /// <summary>Serves the API until the process is told to stop.</summary>
 public static class Server
 {
-    public static async Task<int> RunAsync(Engines engines, string? url, bool keepSqlite)
+    public static async Task<int> RunAsync<TStage>(Example<TStage> example, Engines engines, string? url, bool keepSqlite)
+        where TStage : Stage
     {
-        await OrdersSchema.CreateAsync(engines);
+        await using (var db = example.OpenDatabase(engines))
+            await ExampleSchema.CreateAsync(engines, db);
         try
         {
-            await using var app = OrdersApp.Build(engines, url ?? "http://127.0.0.1:0", ConfigureLogging);
+            await using var app = example.Build(engines, url ?? "http://127.0.0.1:0", ConfigureLogging, faults: null);
             await app.StartAsync();
             var address = app.Urls.Single();
             Console.WriteLine($"OutboxBus example: {engines.Description}, {engines.Place}. Ctrl+C stops.");
             Console.WriteLine($"Listening on {address}");
-            Console.WriteLine($$"""Try: curl -i {{address}}/orders -H 'content-type: application/json' -d '{"customer":"Ann","product":"teapot","quantity":1}'""");
-            Console.WriteLine($"then {address}/orders/<id>, {address}/state and {address}/health; POST {address}/v2/orders is the minimal API.");
+            foreach (var hint in example.Hints(address))
+                Console.WriteLine(hint);
             await app.WaitForShutdownAsync();
         }
         finally
         {
             if (engines.Postgres is null && !keepSqlite)
-                await OrdersSchema.DropAsync(engines);
+                await ExampleSchema.DropAsync(engines);
         }
 
         return 0;

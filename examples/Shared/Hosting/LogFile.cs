@@ -1,4 +1,4 @@
-namespace Orders.Hosting;
+namespace Examples.Hosting;
 
 /// <summary>Warnings and errors go to a file, so that the transcript stays readable: several of them are made on purpose.</summary>
 public sealed class LogFile(string path) : ILoggerProvider

@@ -1,20 +1,20 @@
 using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.EntityFrameworkCore.Storage;
 using Npgsql;
 
-namespace Orders.Hosting;
+namespace Examples.Hosting;
 
 /// <summary>
-/// Creates and drops the example's tables. A real application would use EF Core migrations; the example brings its
+/// Creates and drops an example's tables. A real application would use EF Core migrations; the example brings its
 /// tables along so that it runs on any database it is shown, in a file or a schema of its own.
 /// </summary>
-public static class OrdersSchema
+public static class ExampleSchema
 {
-    /// <summary>Creates what is missing; what is there is kept.</summary>
-    public static async Task CreateAsync(Engines engines)
+    /// <summary>Creates the tables, and the rows of the model, unless they are there.</summary>
+    public static async Task CreateAsync(Engines engines, DbContext db)
     {
-        await using var db = engines.OpenDatabase();
         if (engines.Postgres is null)
         {
             await db.Database.EnsureCreatedAsync();
@@ -24,7 +24,7 @@ public static class OrdersSchema
         await using var source = NpgsqlDataSource.Create(engines.Postgres);
         await ExecuteAsync(source, $"create schema if not exists {Quote(engines.Schema)}");
         // Not EnsureCreated, which creates nothing in a database that has any other table.
-        await using var exists = source.CreateCommand("select exists (select from pg_tables where schemaname = $1 and tablename = 'orders')");
+        await using var exists = source.CreateCommand("select exists (select from pg_tables where schemaname = $1)");
         exists.Parameters.Add(new NpgsqlParameter { Value = engines.Schema });
         if (!(bool)(await exists.ExecuteScalarAsync())!)
             await db.GetService<IRelationalDatabaseCreator>().CreateTablesAsync();

@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace Orders.Walkthrough;
+namespace Examples.Walkthrough;
 
 /// <summary>Prints what happens and checks that it is what was promised.</summary>
 public sealed class Transcript(TextWriter output)

@@ -1,7 +1,7 @@
 using System.Diagnostics.Metrics;
 using OutboxBus.Diagnostics;
 
-namespace Orders.Walkthrough;
+namespace Examples.Walkthrough;
 
 /// <summary>Listens to the metric that counts deliveries the inbox has recognised as duplicates.</summary>
 public sealed class DuplicateCounter : IDisposable

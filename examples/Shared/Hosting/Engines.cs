@@ -1,10 +1,9 @@
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
-using Orders.Data;
 using OutboxBus;
 using OutboxBus.MassTransit;
 
-namespace Orders.Hosting;
+namespace Examples.Hosting;
 
 /// <summary>Which database and which broker: the only place where they differ.</summary>
 /// <param name="SqliteFile">The file of the SQLite database, when there is no PostgreSQL.</param>
@@ -41,12 +40,13 @@ public sealed record Engines(string SqliteFile, string? Postgres, string Schema,
             bus.UseRabbitMq(RabbitMq);
     }
 
-    /// <summary>The database without a host around it.</summary>
-    public OrdersDb OpenDatabase()
+    /// <summary>The options of a context without a host around it.</summary>
+    public DbContextOptions<TDb> OptionsOf<TDb>()
+        where TDb : DbContext
     {
-        var options = new DbContextOptionsBuilder<OrdersDb>();
+        var options = new DbContextOptionsBuilder<TDb>();
         UseDatabase(options);
-        return new OrdersDb(options.Options);
+        return options.Options;
     }
 
     // With the search path the model needs no schema, and no statement can touch a table that is not the example's.

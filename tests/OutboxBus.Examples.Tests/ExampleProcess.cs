@@ -3,8 +3,8 @@ using System.Text;
 
 namespace OutboxBus.Examples.Tests;
 
-// The example as its users run it: a process of its own, known by its exit code and what it prints.
-internal sealed class OrdersProcess : IAsyncDisposable
+// An example as its users run it: a process of its own, known by its exit code and what it prints.
+internal sealed class ExampleProcess : IAsyncDisposable
 {
     private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(180);
 
@@ -12,9 +12,9 @@ internal sealed class OrdersProcess : IAsyncDisposable
     private readonly StringBuilder _printed = new();
     private readonly TaskCompletionSource<Uri> _address = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    private OrdersProcess(string[] arguments)
+    private ExampleProcess(string example, string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Orders.dll"), .. arguments])
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, $"{example}.dll"), .. arguments])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -38,19 +38,19 @@ internal sealed class OrdersProcess : IAsyncDisposable
     }
 
     // Runs it to its end.
-    public static async Task<(int ExitCode, string Printed)> RunAsync(params string[] arguments)
+    public static async Task<(int ExitCode, string Printed)> RunAsync(string example, params string[] arguments)
     {
-        await using var orders = new OrdersProcess(arguments);
+        await using var process = new ExampleProcess(example, arguments);
         using var limit = new CancellationTokenSource(s_limit);
-        await orders._process.WaitForExitAsync(limit.Token);
-        return (orders._process.ExitCode, orders.Printed);
+        await process._process.WaitForExitAsync(limit.Token);
+        return (process._process.ExitCode, process.Printed);
     }
 
     // Starts it and returns when it listens.
-    public static async Task<(OrdersProcess Process, Uri Address)> ServeAsync(params string[] arguments)
+    public static async Task<(ExampleProcess Process, Uri Address)> ServeAsync(string example, params string[] arguments)
     {
-        var orders = new OrdersProcess(["--serve", .. arguments]);
-        return (orders, await orders._address.Task.WaitAsync(s_limit));
+        var process = new ExampleProcess(example, ["--serve", .. arguments]);
+        return (process, await process._address.Task.WaitAsync(s_limit));
     }
 
     public async ValueTask DisposeAsync()

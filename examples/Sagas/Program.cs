@@ -1,0 +1,5 @@
+using Examples.Hosting;
+using Sagas.Hosting;
+using Sagas.Walkthrough;
+
+return await new ExampleCommand<SagasStage>(new SagasExample()).RunAsync(args);
