@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.TestHost;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using OutboxBus.TestServers;
 using Sagas.Contracts;
 using Sagas.Hosting;
 using Sagas.Saga;
@@ -95,7 +96,7 @@ public sealed class SagasInHarnessTests
         builder.Logging.ClearProviders();
         // The harness takes the place of the engines; none of these exists.
         builder.Services.AddFulfilment(new Engines("", "Host=nowhere", "", "amqp://nowhere"), s_limits);
-        builder.Services.AddOutboxBusTestHarness();
+        builder.Services.AddOutboxBusTestHarness(harness => harness.TimeLimit = Eventually.Limit);
         var app = builder.Build();
         app.MapFulfilment();
         await app.StartAsync();
