@@ -39,8 +39,10 @@ public abstract class PooledContextsOn<TDatabase>(TDatabase database) : SuiteOn<
         (await consumed.WaitAsync(Eventually.Limit)).Should().BeTrue();
 
         attempts.Should().HaveCount(3).And.OnlyContain(attempt => attempt.Tracked == 0);
-        attempts.Select(attempt => attempt.Id.InstanceId).Distinct().Should().ContainSingle("the pool has one context");
-        attempts.Select(attempt => attempt.Id.Lease).Should().OnlyHaveUniqueItems();
+        attempts.Select(attempt => attempt.Id).Should().OnlyHaveUniqueItems();
+        // After a failure the record is asked for, with Last, by a context that takes the pool's only place.
+        if (mode == InboxMode.First)
+            attempts.Select(attempt => attempt.Id.InstanceId).Distinct().Should().ContainSingle("the pool has one context");
         await using var context = Database.CreateShop();
         (await context.Orders.Select(order => order.Number).ToListAsync()).Should().Equal("A-3");
         (await context.Set<Envelope>().CountAsync()).Should().Be(1);

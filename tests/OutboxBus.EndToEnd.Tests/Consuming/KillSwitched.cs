@@ -9,7 +9,7 @@ namespace OutboxBus.EndToEnd.Tests.Consuming;
 
 public sealed class KillSwitched
 {
-    private const int Failing = 3;
+    private const int Failing = 2;
 
     public static TheoryData<StackKind> Stacks => [StackKind.PostgreSqlRabbitMq, StackKind.SqliteInMemory];
 
@@ -25,14 +25,14 @@ public sealed class KillSwitched
             bus.AddConfigureEndpointsCallback((_, name, endpoint) =>
             {
                 if (name == "failing")
-                    endpoint.UseKillSwitch(options => options.SetActivationThreshold(Failing).SetTripThreshold(0.5).SetRestartTimeout(TimeSpan.FromSeconds(2)));
+                    endpoint.UseKillSwitch(options => options.SetActivationThreshold(1).SetTripThreshold(0.5).SetRestartTimeout(TimeSpan.FromSeconds(2)));
             });
         });
 
         for (var message = 0; message < Failing; message++)
             await app.PublishAsync(new Flaky(message));
         await app.Probe.SeesAsync("failing", Failing);
-        await Eventually.BecomesAsync(() => app.Logs.All.Any(line => line.Text.Contains("Kill Switch threshold reached", StringComparison.Ordinal)), "the switch has tripped");
+        await Eventually.BecomesAsync(() => app.Logs.All.Any(line => line.Text.Contains("Kill Switch stopped endpoint", StringComparison.Ordinal)), "the switch has tripped");
 
         await app.PublishAsync(new Leaf("meanwhile"));
         await app.PublishAsync(new Flaky(Failing));
