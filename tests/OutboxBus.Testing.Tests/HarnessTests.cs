@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.TestHost;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.DependencyInjection;
 using OutboxBus.Diagnostics;
+using OutboxBus.Testing.Shop;
 using Xunit;
 
 namespace OutboxBus.Testing.Tests;
@@ -14,7 +15,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task An_application_for_servers_that_are_not_there_runs_through_its_own_endpoints()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
 
         var response = await app.GetTestClient().PostAsync("/orders/shoes", null);
@@ -30,7 +31,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task An_application_grown_up_with_MassTransit_runs_too()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShopOnMassTransit());
+        await using var app = await ShopHost.StartAsync(services => services.AddShopOnMassTransit());
         var harness = app.Services.GetOutboxBusTestHarness();
 
         await app.PlaceAsync(Guid.NewGuid(), "shoes");
@@ -43,7 +44,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task What_is_rolled_back_is_captured_only()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
 
         await app.InScopeAsync(async (db, outbox) =>
@@ -64,7 +65,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task A_handler_that_fails_shows_its_attempts_and_leaves_nothing()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
 
         await app.PlaceAsync(Guid.NewGuid(), "cursed");
@@ -80,7 +81,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task Days_pass_when_the_test_says_so_and_deliver_in_order()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
         await app.InScopeAsync(async (db, outbox) =>
         {
@@ -104,7 +105,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task An_unpaid_order_is_cancelled_after_a_day_and_a_paid_one_is_not()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
         var (unpaid, paid) = (Guid.NewGuid(), Guid.NewGuid());
         await app.PlaceAsync(unpaid, "shoes");
@@ -127,7 +128,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task A_broker_that_is_down_delays_messages_and_loses_none()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop(), options => options.TimeLimit = TimeSpan.FromSeconds(3));
+        await using var app = await ShopHost.StartAsync(services => services.AddShop(), options => options.TimeLimit = TimeSpan.FromSeconds(3));
         var harness = app.Services.GetOutboxBusTestHarness();
         harness.Faults.BrokerIsDown = true;
 
@@ -145,7 +146,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task A_message_delivered_twice_has_its_effects_once()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
         harness.Faults.DeliverTwice<OrderPlaced>();
 
@@ -160,7 +161,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task A_crash_between_commit_and_hand_off_loses_nothing()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
         harness.Faults.HandOffIsLost = true;
 
@@ -178,7 +179,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task A_refused_message_waits_for_its_back_off()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
         var attempts = 0;
         harness.Faults.OnReached = (point, _) =>
@@ -194,7 +195,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task What_goes_past_the_outbox_or_is_never_saved_is_shown()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
 
         await app.InScopeAsync(async (db, outbox) =>
@@ -205,7 +206,7 @@ public sealed class HarnessTests
         });
         await harness.DrainAsync();
 
-        harness.Bypassed.Should().Equal("urn:message:OutboxBus.Testing.Tests:OrderCancelled");
+        harness.Bypassed.Should().Equal("urn:message:OutboxBus.Testing.Shop:OrderCancelled");
         harness.Invoking(it => it.ThrowIfBypassed()).Should().Throw<OutboxBusException>().WithMessage("*OrderCancelled*IOutboxContext*");
         harness.Unsaved.Of<Reminder>().Should().Equal(new Reminder("never saved"));
     }
@@ -215,7 +216,7 @@ public sealed class HarnessTests
     {
         async Task<int> RunAsync(int orders)
         {
-            await using var app = await Shop.StartAsync(services => services.AddShop());
+            await using var app = await ShopHost.StartAsync(services => services.AddShop());
             for (var order = 0; order < orders; order++)
                 await app.PlaceAsync(Guid.NewGuid(), "shoes");
             await app.Services.GetOutboxBusTestHarness().DrainAsync();
@@ -228,7 +229,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task Many_requests_at_once_are_drained()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
         var harness = app.Services.GetOutboxBusTestHarness();
 
         await Task.WhenAll(Enumerable.Range(0, 50).Select(_ => app.GetTestClient().PostAsync("/orders/shoes", null)));
@@ -241,7 +242,7 @@ public sealed class HarnessTests
     [Fact]
     public async Task A_message_can_be_waited_for()
     {
-        await using var app = await Shop.StartAsync(services => services.AddShop(), options => options.TimeLimit = TimeSpan.FromSeconds(1));
+        await using var app = await ShopHost.StartAsync(services => services.AddShop(), options => options.TimeLimit = TimeSpan.FromSeconds(1));
         var harness = app.Services.GetOutboxBusTestHarness();
         var waiting = harness.Consumed.WaitForAsync<OrderPlaced>(order => order.Sku == "hat");
 

@@ -1,16 +1,10 @@
 using MassTransit;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.TestHost;
 using Microsoft.EntityFrameworkCore;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Hosting;
-using Microsoft.Extensions.Logging;
 
-namespace OutboxBus.Testing.Tests;
+namespace OutboxBus.Testing.Shop;
 
 // An application as a user writes it, for servers that are not there.
-public static class Shop
+public static class ShopRegistration
 {
     private const string Database = "Host=192.0.2.1;Database=shop;Username=shop;Timeout=1";
     private const string Broker = "amqp://192.0.2.1/shop";
@@ -21,7 +15,7 @@ public static class Shop
         services.AddOutboxBus(bus => bus
             .UseEntityFrameworkCore<ShopDb>(store => store.UsePostgreSql())
             .UseRabbitMq(Broker)
-            .AddHandlers(typeof(Shop).Assembly, (_, handler) => handler.RetryDelays = [TimeSpan.Zero])
+            .AddHandlers(typeof(ShopRegistration).Assembly, (_, handler) => handler.RetryDelays = [TimeSpan.Zero])
             .AddSaga<OrderMachine, OrderState>());
     }
 
@@ -43,45 +37,13 @@ public static class Shop
         });
     }
 
-    public static async Task<WebApplication> StartAsync(Action<IServiceCollection> add, Action<OutboxBusTestHarnessOptions>? configure = null, Action<IServiceCollection>? more = null)
+    public static void MapShop(this WebApplication app) => app.MapPost("/orders/{sku}", async (string sku, ShopDb db, IOutboxContext outbox) =>
     {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseTestServer();
-        builder.Logging.ClearProviders();
-        add(builder.Services);
-        more?.Invoke(builder.Services);
-        builder.Services.AddOutboxBusTestHarness(configure);
-        var app = builder.Build();
-        app.MapPost("/orders/{sku}", async (string sku, ShopDb db, IOutboxContext outbox) =>
-        {
-            var order = db.Add(new Order { Sku = sku }).Entity;
-            await outbox.Publish(new OrderPlaced(order.Id, sku));
-            await db.SaveChangesAsync();
-            return Results.Created($"/orders/{order.Id}", order.Id);
-        });
-        await app.StartAsync();
-        return app;
-    }
-
-    public static async Task InScopeAsync(this IHost app, Func<ShopDb, IOutboxContext, Task> act)
-    {
-        await using var scope = app.Services.CreateAsyncScope();
-        await act(scope.ServiceProvider.GetRequiredService<ShopDb>(), scope.ServiceProvider.GetRequiredService<IOutboxContext>());
-    }
-
-    public static Task PlaceAsync(this IHost app, Guid order, string sku) => app.InScopeAsync(async (db, outbox) =>
-    {
-        db.Add(new Order { Id = order, Sku = sku });
-        await outbox.Publish(new OrderPlaced(order, sku));
+        var order = db.Add(new Order { Sku = sku }).Entity;
+        await outbox.Publish(new OrderPlaced(order.Id, sku));
         await db.SaveChangesAsync();
+        return Results.Created($"/orders/{order.Id}", order.Id);
     });
-
-    public static async Task<int> ReservationsAsync(this IHost app)
-    {
-        var count = 0;
-        await app.InScopeAsync(async (db, _) => count = await db.Reservations.CountAsync());
-        return count;
-    }
 }
 
 public sealed class ShopDb(DbContextOptions<ShopDb> options) : DbContext(options)
