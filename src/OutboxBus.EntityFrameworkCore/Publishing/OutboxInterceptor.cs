@@ -32,8 +32,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
             if (unit.HasUnaccepted)
                 unit.SavingAgain();
             unit.Saving();
-            if (unit.CancelsNow && unit.HasTransaction)
-                unit.CancelNow(null);
+            if (unit.CancelsAt(SaveStage.Begun))
+                unit.Cancel(transaction: null);
         }
 
         return result;
@@ -47,8 +47,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
             if (unit.HasUnaccepted)
                 await unit.SavingAgainAsync(cancellationToken).ConfigureAwait(false);
             unit.Saving();
-            if (unit.CancelsNow && unit.HasTransaction)
-                await unit.CancelNowAsync(null, cancellationToken).ConfigureAwait(false);
+            if (unit.CancelsAt(SaveStage.Begun))
+                await unit.CancelAsync(null, cancellationToken).ConfigureAwait(false);
         }
 
         return result;
@@ -58,8 +58,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.CancelsNow)
-            unit.CancelNow(null);
+        if (unit.CancelsAt(SaveStage.Saved))
+            unit.Cancel(transaction: null);
         if (eventData.Context!.Database.CurrentTransaction is null)
             faults.Reach(FaultPoint.AfterCommit);
         // The caller counts its own rows.
@@ -70,8 +70,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.CancelsNow)
-            await unit.CancelNowAsync(null, cancellationToken).ConfigureAwait(false);
+        if (unit.CancelsAt(SaveStage.Saved))
+            await unit.CancelAsync(null, cancellationToken).ConfigureAwait(false);
         if (eventData.Context!.Database.CurrentTransaction is null)
             await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
         return result - unit.Saved(result);
@@ -95,16 +95,51 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
 
     public DbTransaction TransactionStarted(DbConnection connection, TransactionEndEventData eventData, DbTransaction result)
     {
-        if (registry.Find(eventData.Context) is { } unit && unit.BeginsSave())
-            unit.CancelNow(result);
+        if (registry.Find(eventData.Context) is not { } unit || !unit.CancelsAt(SaveStage.TransactionBegun))
+            return result;
+        try
+        {
+            unit.Cancel(result);
+        }
+        catch
+        {
+            // EF Core does not know of the transaction yet, and would leave it and its connection open.
+            result.Dispose();
+            eventData.Context!.Database.CloseConnection();
+            throw;
+        }
+
         return result;
     }
 
     public async ValueTask<DbTransaction> TransactionStartedAsync(DbConnection connection, TransactionEndEventData eventData, DbTransaction result, CancellationToken cancellationToken = default)
     {
-        if (registry.Find(eventData.Context) is { } unit && unit.BeginsSave())
-            await unit.CancelNowAsync(result, cancellationToken).ConfigureAwait(false);
+        if (registry.Find(eventData.Context) is not { } unit || !unit.CancelsAt(SaveStage.TransactionBegun))
+            return result;
+        try
+        {
+            await unit.CancelAsync(result, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            await result.DisposeAsync().ConfigureAwait(false);
+            await eventData.Context!.Database.CloseConnectionAsync().ConfigureAwait(false);
+            throw;
+        }
+
         return result;
+    }
+
+    public void CreatedSavepoint(DbTransaction transaction, TransactionEventData eventData)
+    {
+        if (registry.Find(eventData.Context) is { } unit && unit.CancelsAt(SaveStage.SavepointCreated))
+            unit.Cancel(transaction);
+    }
+
+    public async Task CreatedSavepointAsync(DbTransaction transaction, TransactionEventData eventData, CancellationToken cancellationToken = default)
+    {
+        if (registry.Find(eventData.Context) is { } unit && unit.CancelsAt(SaveStage.SavepointCreated))
+            await unit.CancelAsync(transaction, cancellationToken).ConfigureAwait(false);
     }
 
     public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)
