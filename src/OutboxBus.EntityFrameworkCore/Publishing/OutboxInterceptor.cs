@@ -100,16 +100,14 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         try
         {
             unit.Cancel(result);
+            return result;
         }
         catch
         {
-            // EF Core does not know of the transaction yet, and would leave it and its connection open.
+            // EF Core does not have it yet, and would leave it on a connection that the application has opened.
             result.Dispose();
-            eventData.Context!.Database.CloseConnection();
             throw;
         }
-
-        return result;
     }
 
     public async ValueTask<DbTransaction> TransactionStartedAsync(DbConnection connection, TransactionEndEventData eventData, DbTransaction result, CancellationToken cancellationToken = default)
@@ -119,15 +117,13 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         try
         {
             await unit.CancelAsync(result, cancellationToken).ConfigureAwait(false);
+            return result;
         }
         catch
         {
             await result.DisposeAsync().ConfigureAwait(false);
-            await eventData.Context!.Database.CloseConnectionAsync().ConfigureAwait(false);
             throw;
         }
-
-        return result;
     }
 
     public void CreatedSavepoint(DbTransaction transaction, TransactionEventData eventData)

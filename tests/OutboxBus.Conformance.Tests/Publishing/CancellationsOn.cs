@@ -316,11 +316,13 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
     }
 
     [SkippableTheory]
-    [InlineData(false, false)]
-    [InlineData(true, false)]
-    [InlineData(false, true)]
-    [InlineData(true, true)]
-    public async Task A_cancellation_that_the_database_refuses_fails_the_save_and_can_be_tried_again(bool synchronous, bool alone)
+    [InlineData(false, RefusedSave.OfRow)]
+    [InlineData(true, RefusedSave.OfRow)]
+    [InlineData(false, RefusedSave.OfRowOnOpenConnection)]
+    [InlineData(true, RefusedSave.OfRowOnOpenConnection)]
+    [InlineData(false, RefusedSave.OfNothingElse)]
+    [InlineData(true, RefusedSave.OfNothingElse)]
+    public async Task A_cancellation_that_the_database_refuses_fails_the_save_and_can_be_tried_again(bool synchronous, RefusedSave save)
     {
         await using var shop = Shop.Create(Database);
         var token = Guid.NewGuid();
@@ -328,14 +330,22 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
 
         await shop.InScopeAsync(async (db, outbox) =>
         {
+            var alone = save == RefusedSave.OfNothingElse;
             if (!alone)
                 db.Add(new Order { Number = "A-1" });
             await outbox.CancelScheduled(token);
             await ExecuteAsync(Refuse);
+            var state = System.Data.ConnectionState.Closed;
+            if (save == RefusedSave.OfRowOnOpenConnection)
+            {
+                await db.Database.OpenConnectionAsync();
+                state = System.Data.ConnectionState.Open;
+            }
+
             await FluentActions.Awaiting(() => SaveAsync(db, synchronous)).Should().ThrowAsync<DbException>();
             await ExecuteAsync(NoLongerRefuse);
             db.Database.CurrentTransaction.Should().BeNull();
-            db.Database.GetDbConnection().State.Should().Be(System.Data.ConnectionState.Closed, "nothing was left open");
+            db.Database.GetDbConnection().State.Should().Be(state, "it is left as it was");
             (await MessagesAsync()).Should().Equal($"{token}");
 
             await SaveAsync(db, synchronous);
@@ -399,7 +409,7 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
         await shop.InScopeAsync(async (db, outbox) =>
         {
             await outbox.CancelScheduled(Guid.NewGuid());
-            await FluentActions.Awaiting(() => db.CommitOnceAsync(_ => Task.CompletedTask, default)).Should().ThrowAsync<OutboxBusException>().WithMessage("*cancelled and not saved*");
+            await FluentActions.Awaiting(() => db.CommitOnceAsync(_ => Task.CompletedTask, default)).Should().ThrowAsync<OutboxBusException>().WithMessage("*1 cancellation(s) not saved*");
         });
     }
 
@@ -464,6 +474,13 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
         {
         }
     }
+}
+
+public enum RefusedSave
+{
+    OfRow,
+    OfRowOnOpenConnection,
+    OfNothingElse,
 }
 
 // What became of a save whose changes were not accepted.
