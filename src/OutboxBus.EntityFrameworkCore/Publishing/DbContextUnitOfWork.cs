@@ -279,7 +279,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             return;
 
         // A save inside the SavedChanges of another: first things first, or the other's envelopes would take this one's time.
-        NoteSaved();
+        if (NoteSaved() > 0 && _cancellations.HaveRun)
+            _cancellations.Saved();
         OfferEnded();
         var database = context.Database;
         var hasTransaction = database.CurrentTransaction is not null || AmbientTransaction() is not null;
@@ -311,14 +312,14 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     }
 
     /// <summary>Whether the save under way is to take scheduled messages back at this stage.</summary>
-    public bool CancelsAt(SaveStage stage) => _saving && _cancellations.AreDueAt(stage);
+    public bool TakesBackAt(SaveStage stage) => _saving && _cancellations.AreDueAt(stage);
 
     /// <summary>Takes scheduled messages back, in the transaction given, or in that of the context, or, if the save has none because it had no rows, alone.</summary>
-    public void Cancel(DbTransaction? transaction)
+    public void TakeBack(DbTransaction? transaction)
     {
         try
         {
-            Cancelled(_cancellations.Run(transaction));
+            NoteTakenBack(_cancellations.Run(transaction));
         }
         catch
         {
@@ -327,12 +328,12 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
     }
 
-    /// <inheritdoc cref="Cancel(DbTransaction)"/>
-    public async Task CancelAsync(DbTransaction? transaction, CancellationToken cancellationToken)
+    /// <inheritdoc cref="TakeBack"/>
+    public async Task TakeBackAsync(DbTransaction? transaction, CancellationToken cancellationToken)
     {
         try
         {
-            Cancelled(await _cancellations.RunAsync(transaction, cancellationToken).ConfigureAwait(false));
+            NoteTakenBack(await _cancellations.RunAsync(transaction, cancellationToken).ConfigureAwait(false));
         }
         catch
         {
@@ -341,7 +342,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
     }
 
-    private void Cancelled(IReadOnlyList<Guid> tokens)
+    private void NoteTakenBack(IReadOnlyList<Guid> tokens)
     {
         // That the statement was answered proves as much.
         _rowsWritten = true;
@@ -361,8 +362,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             return;
         PrepareToCancel();
         // Those are in time as well, and before the rows; EF Core has no asynchronous place for it.
-        if (CancelsAt(SaveStage.Begun))
-            Cancel((DbTransaction?)null);
+        if (TakesBackAt(SaveStage.Begun))
+            TakeBack(transaction: null);
         lock (_tracked)
         {
             Untrack(_cancelledLate);
@@ -425,7 +426,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     /// <summary>A command has failed or was cancelled. PostgreSQL then aborts the transaction it ran in.</summary>
     public void CommandFailed() => _transactionWithFailure = context.Database.CurrentTransaction?.TransactionId ?? Guid.Empty;
 
-    /// <summary>Whether the transaction has messages, and a failure that may have aborted it: its COMMIT could be a silent ROLLBACK.</summary>
+    /// <summary>Whether the transaction has messages or cancellations, and a failure that may have aborted it: its COMMIT could be a silent ROLLBACK.</summary>
     public bool MayBeAborted(Guid transaction)
         => _gate is null && _transactionWithFailure == transaction && (_cancelledIn == transaction || (_awaitedTransaction == transaction && AwaitsCommit));
 

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
+using System.Text;
 using System.Transactions;
 using FluentAssertions;
 using MassTransit;
@@ -291,6 +292,34 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
         shop.Errors.Should().BeEmpty();
     }
 
+    [SkippableTheory]
+    [InlineData(IntruderPlace.Save)]
+    [InlineData(IntruderPlace.ExplicitTransaction)]
+    [InlineData(IntruderPlace.WithoutSavepoints)]
+    public async Task A_save_at_the_end_of_another_spares_what_that_has_scheduled_anew(IntruderPlace place)
+    {
+        var resaving = new SaveAgain();
+        await using var shop = Shop.Create(Database, context: options => options.AddInterceptors(resaving));
+        var token = Guid.NewGuid();
+        await ScheduleAsync(shop, token);
+
+        await shop.InScopeAsync(async (db, outbox) =>
+        {
+            db.Database.AutoSavepointsEnabled = place != IntruderPlace.WithoutSavepoints;
+            await using var transaction = place == IntruderPlace.Save ? null : await db.Database.BeginTransactionAsync();
+            await outbox.CancelScheduled(token);
+            await outbox.SchedulePublish(new OrderPlaced("anew"), Later, By(token));
+            resaving.Order = new Order { Number = "A-1" };
+            await db.SaveChangesAsync();
+            if (transaction is not null)
+                await transaction.CommitAsync();
+            db.Orders.Count().Should().Be(1);
+        });
+
+        (await MessagesAsync()).Should().Equal("anew");
+        shop.Errors.Should().BeEmpty();
+    }
+
     [SkippableFact]
     public async Task In_a_handler_an_interceptor_that_comes_later_may_cancel_and_schedule_anew()
     {
@@ -403,6 +432,43 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
     }
 
     [SkippableFact]
+    public async Task A_time_given_twice_is_refused()
+    {
+        await using var shop = Shop.Create(Database);
+        await shop.InScopeAsync(async (_, outbox) =>
+        {
+            await FluentActions.Awaiting(() => outbox.SchedulePublish(new OrderPlaced("A-1"), Later, new PublishOptions { DueAt = Later })).Should().ThrowAsync<ArgumentException>();
+            await FluentActions.Awaiting(() => outbox.ScheduleSend("stock", new OrderPlaced("A-1"), Later, new SendOptions { Delay = TimeSpan.Zero })).Should().ThrowAsync<ArgumentException>();
+        });
+    }
+
+    [SkippableFact]
+    public async Task The_tokens_are_found_by_their_index()
+    {
+        await using var context = Database.CreateShop(Database.OwnerConnectionString);
+        context.AddRange(Enumerable.Range(0, 2000).Select(number => new Envelope { MessageId = Guid.NewGuid(), MessageType = "urn:message:Test:A", ContentType = "text/plain", ScheduleToken = number < 10 ? Guid.NewGuid() : null }));
+        await context.SaveChangesAsync();
+        await context.Database.ExecuteSqlRawAsync("analyze outbox_message");
+        await using var connection = await Database.OpenAsync();
+        await using var command = connection.CreateCommand();
+        Database.CreateDialect(Database.Tables).CancelScheduled(command, "default", [Guid.NewGuid()]);
+
+        (await PlanAsync(command)).Should().Contain("ix_outbox_message_schedule_token");
+    }
+
+    // How the database goes about a statement.
+    protected abstract Task<string> PlanAsync(DbCommand statement);
+
+    protected static async Task<string> TextAsync(DbCommand command)
+    {
+        var text = new StringBuilder();
+        await using var reader = await command.ExecuteReaderAsync();
+        while (await reader.ReadAsync())
+            text.AppendLine(reader.GetString(reader.FieldCount - 1));
+        return text.ToString();
+    }
+
+    [SkippableFact]
     public async Task CommitOnce_refuses_to_begin_with_a_cancellation_that_a_retry_would_lose()
     {
         await using var shop = Shop.Create(Database, bus => bus.Publishing(publishing => publishing.Unsaved = UnsavedMessages.Allow));
@@ -452,6 +518,24 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
             if (acts is not null)
                 await acts();
             return Suppresses ? InterceptionResult<int>.SuppressWithResult(0) : result;
+        }
+    }
+
+    // Before the interceptor of OutboxBus hears of the end of a save.
+    private sealed class SaveAgain : SaveChangesInterceptor
+    {
+        public Order? Order { get; set; }
+
+        public override async ValueTask<int> SavedChangesAsync(SaveChangesCompletedEventData eventData, int result, CancellationToken cancellationToken = default)
+        {
+            var (order, _) = (Order, Order = null);
+            if (order is not null)
+            {
+                eventData.Context!.Add(order);
+                await eventData.Context.SaveChangesAsync(cancellationToken);
+            }
+
+            return result;
         }
     }
 
@@ -506,6 +590,12 @@ public sealed class CancellationsOnSqlite(SqliteDatabase database) : Cancellatio
     protected override string Refuse => "create trigger refuse before delete on outbox_message begin select raise(abort, 'refused'); end";
 
     protected override string NoLongerRefuse => "drop trigger refuse";
+
+    protected override Task<string> PlanAsync(DbCommand statement)
+    {
+        statement.CommandText = $"explain query plan {statement.CommandText}";
+        return TextAsync(statement);
+    }
 }
 
 public sealed class CancellationsOnPostgreSql(PostgreSqlDatabase database) : CancellationsOn<PostgreSqlDatabase>(database)
@@ -516,6 +606,17 @@ public sealed class CancellationsOnPostgreSql(PostgreSqlDatabase database) : Can
         """;
 
     protected override string NoLongerRefuse => "drop trigger refuse on outbox_message";
+
+    // As for a prepared statement whose plan was made once for all tokens.
+    protected override async Task<string> PlanAsync(DbCommand statement)
+    {
+        var text = statement.CommandText.Replace("@tokens", "$1", StringComparison.Ordinal).Replace("@bus", "$2", StringComparison.Ordinal);
+        await using var command = statement.Connection!.CreateCommand();
+        command.CommandText = $"set plan_cache_mode = force_generic_plan; prepare cancelling (uuid[], text) as {text}";
+        await command.ExecuteNonQueryAsync();
+        command.CommandText = "explain execute cancelling (array[gen_random_uuid()], 'default')";
+        return await TextAsync(command);
+    }
 
     [SkippableTheory]
     [InlineData(true, false)]
