@@ -9,7 +9,7 @@ using Xunit;
 
 namespace OutboxBus.EndToEnd.Tests.Scheduling;
 
-// A timeout is scheduled, renewed and unscheduled in the transaction of the event that asks for it.
+// A timeout comes unless it was unscheduled, and counts only if it is the last that was scheduled.
 public sealed class TimeoutsOfStateMachines
 {
     private const int Delivered = 205;
@@ -44,27 +44,6 @@ public sealed class TimeoutsOfStateMachines
         app.Probe.Seen<Told>().Skip(2).Should().Equal(new Told(paid, "paid"), new Told(forgotten, "timed out"));
         app.Logs.All.Count(line => line.EventId == Delivered && line.Text.Contains(nameof(TimedOut), StringComparison.Ordinal)).Should().Be(1);
         (await ReadAsync(stack, paid)).ReminderId.Should().BeNull();
-    }
-
-    [SkippableTheory]
-    [MemberData(nameof(Stacks))]
-    public async Task A_timeout_that_is_scheduled_anew_replaces_the_one_before(StackKind kind, InboxMode mode)
-    {
-        await using var stack = await SagaModel.CreateStackAsync(kind, mode);
-        await using var app = await StartAsync(stack);
-        var order = await BeginAsync(app);
-        var first = (await TimeoutsAsync(stack)).Single();
-
-        await app.PublishAsync(new Extended(order));
-        await app.Probe.SeesAsync<Told>(2);
-
-        var second = (await TimeoutsAsync(stack)).Should().ContainSingle().Which;
-        second.Should().NotBe(first);
-        (await ReadAsync(stack, order)).ReminderId.Should().Be(second);
-        await TimeComesAsync(stack);
-        await app.Probe.SeesAsync<Told>(3);
-        await stack.DrainedAsync();
-        app.Probe.Seen<Told>().Should().Equal(new Told(order, "begun"), new Told(order, "extended"), new Told(order, "timed out"));
     }
 
     [SkippableTheory]
