@@ -69,9 +69,10 @@ public static class OutboxBusDbContextExtensions
             throw new OutboxBusException($"CommitOnceAsync was called on {name} inside a message handler or another CommitOnceAsync, whose transaction has the same effect. Remedy: do the work directly.");
         if (context.Database.CurrentTransaction is not null || context.Database.GetEnlistedTransaction() is not null || Transaction.Current is not null)
             throw new OutboxBusException($"CommitOnceAsync was called on {name} while a transaction is open, whose commit it cannot decide about. Remedy: commit that first, or begin no transaction.");
-        var unsaved = unit.Unsaved.Count + unit.UnsavedCancellations.Count;
-        if (unsaved > 0)
-            throw new OutboxBusException($"CommitOnceAsync was called on {name} with {unsaved} message(s) published or cancelled and not saved: a retry would lose them. Remedy: publish and cancel inside the operation.");
+        if (unit.Unsaved.Count > 0)
+            throw new OutboxBusException($"CommitOnceAsync was called on {name} with {unit.Unsaved.Count} message(s) published and not saved: a retry would lose them. Remedy: publish inside the operation.");
+        if (unit.UnsavedCancellations.Count > 0)
+            throw new OutboxBusException($"CommitOnceAsync was called on {name} with {unit.UnsavedCancellations.Count} cancellation(s) not saved: a retry would lose them. Remedy: cancel inside the operation.");
         if (context.ChangeTracker.Entries().FirstOrDefault() is { } tracked)
         {
             throw new OutboxBusException(

@@ -90,7 +90,8 @@ internal static class OutboxBusServices
             provider.GetRequiredService<IOutboxDatabase>(),
             Envelope.DefaultBus,
             provider.GetRequiredService<HandOff>(),
-            provider.GetRequiredService<TimeProvider>()));
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<ILogger<DbContextUnitOfWork>>()));
         services.AddSingleton<OutboxInterceptor>();
         services.AddScoped<IUnitOfWorkSource, DbContextUnitOfWorkSource<TDbContext>>();
         services.ConfigureDbContext<TDbContext>((provider, context) => context.AddInterceptors(provider.GetRequiredService<OutboxInterceptor>()));

@@ -41,8 +41,8 @@ public interface IUnitOfWork
     Task RollbackToMarkAsync(CancellationToken cancellationToken);
 
     /// <summary>
-    /// Writes what is pending, envelopes included, then seals the unit of work; true when at least one row was written,
-    /// which proves that the transaction is alive.
+    /// Writes what is pending, envelopes and cancellations included, then seals the unit of work; true when at least one row
+    /// was written or one cancellation run, which proves that the transaction is alive.
     /// </summary>
     /// <param name="record">An inbox record to write together with the rest; null: none.</param>
     /// <param name="cancellationToken">Cancels the writes.</param>

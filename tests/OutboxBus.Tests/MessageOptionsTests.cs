@@ -17,6 +17,8 @@ public sealed class MessageOptionsTests
         { new PublishOptions { Delay = TimeSpan.FromSeconds(1), DueAt = DateTimeOffset.UnixEpoch }, "Both Delay and DueAt*" },
         { new PublishOptions { TimeToLive = TimeSpan.Zero }, "TimeToLive is *positive*" },
         { new PublishOptions { MessageId = Guid.Empty }, "MessageId is the empty GUID*" },
+        { new PublishOptions { ScheduleToken = Guid.Empty, Delay = TimeSpan.Zero }, "ScheduleToken is the empty GUID*" },
+        { new PublishOptions { ScheduleToken = Guid.NewGuid() }, "ScheduleToken is set, but neither Delay nor DueAt*" },
     };
 
     [Theory]

@@ -4,6 +4,7 @@ using System.Transactions;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.ChangeTracking;
 using Microsoft.EntityFrameworkCore.Storage;
+using Microsoft.Extensions.Logging;
 using OutboxBus.Delivery;
 using OutboxBus.Publishing;
 using OutboxBus.Storage;
@@ -15,7 +16,7 @@ namespace OutboxBus.EntityFrameworkCore.Publishing;
 /// The unit of work of one DbContext. Outside a consumer the envelopes ride whichever <c>SaveChanges</c> comes next;
 /// inside a consumer they wait for the gate's own last flush, so that no savepoint of the handler can take them back.
 /// </summary>
-internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time) : IUnitOfWork
+internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time, ILogger logger) : IUnitOfWork
 {
     private const int MaxSavesPerFlush = 10;
     private const string Mark = "outboxbus_mark";
@@ -29,8 +30,12 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     private readonly List<Envelope> _awaitingCommit = [];
 
     private readonly UnacceptedEnvelopes _unaccepted = new(context);
-    private readonly ScheduleCancellations _cancellations = new(context, database, bus);
+    private readonly ScheduleCancellations _cancellations = new(context, database, bus, logger);
+
+    // In the change tracker of a save under way when they were cancelled.
+    private readonly List<Envelope> _cancelledLate = [];
     private Guid _awaitedTransaction;
+    private Guid _cancelledIn;
     private Guid _transactionWithFailure;
 
     // Appended before the gate began, by a filter outside it: not the failed handler's to take along.
@@ -44,11 +49,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     // To be inserted by the flush, and not yet seen to be.
     private InboxMessage? _record;
+
+    // Tokens of messages that an earlier save has written, and which are there.
+    private IReadOnlyCollection<Guid> _standing = [];
     private bool _flushing;
     private volatile bool _saving;
     private bool _commitIsEvident;
     private bool _atomicityIsOff;
-    private AutoTransactionBehavior? _autoTransactions;
     private bool _rowsWritten;
     private long _savedFrom;
 
@@ -65,12 +72,6 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     }
 
     public IReadOnlyCollection<Guid> UnsavedCancellations => _cancellations.Unsaved;
-
-    /// <summary>Whether the save under way has scheduled messages to take back, and not done so.</summary>
-    public bool CancelsNow => _saving && _cancellations.AreDue;
-
-    /// <summary>Whether what is saved belongs to a transaction that EF Core or others have begun before.</summary>
-    public bool HasTransaction => context.Database.CurrentTransaction is not null || AmbientTransaction() is not null;
 
     /// <summary>Whether a transaction of the inbox gate is open.</summary>
     public bool IsInGate => _gate is not null;
@@ -100,14 +101,12 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         lock (_tracked)
         {
             _pending.RemoveScheduled(scheduleToken);
-            // In the change tracker, after a save that failed. What a save under way inserts, the next one deletes.
+            _cancelledLate.AddRange(_tracked.Where(envelope => envelope.ScheduleToken == scheduleToken));
+            // After a save that failed, or was not accepted. From a save under way only that itself may take them.
             if (!_saving)
             {
-                foreach (var envelope in _tracked.FindAll(envelope => envelope.ScheduleToken == scheduleToken))
-                {
-                    context.Entry(envelope).State = EntityState.Detached;
-                    _tracked.Remove(envelope);
-                }
+                Untrack(_cancelledLate);
+                _unaccepted.Forget(scheduleToken);
             }
 
             _cancellations.Add(scheduleToken);
@@ -212,7 +211,11 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         _pending.Restart(_beforeGate);
         _cancellations.Restart(_cancelledBeforeGate);
         lock (_tracked)
+        {
             _tracked.Clear();
+            _cancelledLate.Clear();
+        }
+
         _awaitingCommit.Clear();
         _unaccepted.Clear();
         context.ChangeTracker.Clear();
@@ -251,15 +254,22 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     /// </summary>
     public void SavingAgain()
     {
-        foreach (var envelope in _unaccepted.TakeLost())
-            _pending.Add(envelope);
+        var tokens = _unaccepted.ScheduleTokens();
+        AppendAgain(tokens, _unaccepted.TakeLost());
     }
 
     /// <inheritdoc cref="SavingAgain"/>
     public async Task SavingAgainAsync(CancellationToken cancellationToken)
     {
-        foreach (var envelope in await _unaccepted.TakeLostAsync(cancellationToken).ConfigureAwait(false))
+        var tokens = _unaccepted.ScheduleTokens();
+        AppendAgain(tokens, await _unaccepted.TakeLostAsync(cancellationToken).ConfigureAwait(false));
+    }
+
+    private void AppendAgain(IReadOnlyCollection<Guid> tokens, List<Envelope> lost)
+    {
+        foreach (var envelope in lost)
             _pending.Add(envelope);
+        _standing = [.. tokens.Except(lost.Select(envelope => envelope.ScheduleToken).OfType<Guid>())];
     }
 
     /// <summary>SaveChanges begins: the pending envelopes go with it.</summary>
@@ -269,17 +279,19 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             return;
 
         // A save inside the SavedChanges of another: first things first, or the other's envelopes would take this one's time.
-        NoteSaved();
+        if (NoteSaved() > 0 && _cancellations.HaveRun)
+            _cancellations.Saved();
         OfferEnded();
         var database = context.Database;
-        var hasTransaction = HasTransaction;
+        var hasTransaction = database.CurrentTransaction is not null || AmbientTransaction() is not null;
         // Only then can nothing but EF Core itself decide about the commit: a raw BEGIN needs an open connection.
         _commitIsEvident = !hasTransaction && database.GetDbConnection().State == ConnectionState.Closed;
         _atomicityIsOff = !hasTransaction && database.AutoTransactionBehavior == AutoTransactionBehavior.Never;
         // Of several saves in one transaction the first: no row's lease may be taken to last longer than it does.
         if (_awaitingCommit.Count == 0)
             _savedFrom = time.GetTimestamp();
-        _cancellations.Begin();
+        _cancellations.Begin(_standing);
+        _standing = [];
         PrepareToCancel();
         lock (_tracked)
         {
@@ -291,24 +303,23 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
     }
 
-    /// <summary>Scheduled messages are taken back in the transaction of the save, which EF Core would do without for a single row.</summary>
     private void PrepareToCancel()
     {
         if (!_cancellations.AreDue)
             return;
         CheckAtomicity();
-        if (_autoTransactions is not null || HasTransaction)
-            return;
-        _autoTransactions = context.Database.AutoTransactionBehavior;
-        context.Database.AutoTransactionBehavior = AutoTransactionBehavior.Always;
+        _cancellations.DemandTransaction();
     }
 
-    /// <summary>Takes scheduled messages back in the transaction given, or in the context's, or, if the save has none because it had no rows, alone.</summary>
-    public void CancelNow(DbTransaction? transaction)
+    /// <summary>Whether the save under way is to take scheduled messages back at this stage.</summary>
+    public bool TakesBackAt(SaveStage stage) => _saving && _cancellations.AreDueAt(stage);
+
+    /// <summary>Takes scheduled messages back, in the transaction given, or in that of the context, or, if the save has none because it had no rows, alone.</summary>
+    public void TakeBack(DbTransaction? transaction)
     {
         try
         {
-            _cancellations.Run(transaction);
+            NoteTakenBack(_cancellations.Run(transaction));
         }
         catch
         {
@@ -317,12 +328,12 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
     }
 
-    /// <inheritdoc cref="CancelNow"/>
-    public async Task CancelNowAsync(DbTransaction? transaction, CancellationToken cancellationToken)
+    /// <inheritdoc cref="TakeBack"/>
+    public async Task TakeBackAsync(DbTransaction? transaction, CancellationToken cancellationToken)
     {
         try
         {
-            await _cancellations.RunAsync(transaction, cancellationToken).ConfigureAwait(false);
+            NoteTakenBack(await _cancellations.RunAsync(transaction, cancellationToken).ConfigureAwait(false));
         }
         catch
         {
@@ -331,13 +342,14 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
     }
 
-    /// <summary>EF Core has begun the transaction of the save, perhaps not for the first time.</summary>
-    public bool BeginsSave()
+    private void NoteTakenBack(IReadOnlyList<Guid> tokens)
     {
-        if (!_saving || _autoTransactions is null)
-            return false;
-        _cancellations.Begin();
-        return _cancellations.AreDue;
+        // That the statement was answered proves as much.
+        _rowsWritten = true;
+        _cancelledIn = context.Database.CurrentTransaction?.TransactionId ?? Guid.Empty;
+        // What the gate hands off is not read again.
+        if (_gate is not null)
+            _awaitingCommit.RemoveAll(envelope => envelope.ScheduleToken is { } token && tokens.Contains(token));
     }
 
     /// <summary>
@@ -349,8 +361,25 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         if (Lease != context.ContextId.Lease)
             return;
         PrepareToCancel();
+        // Those are in time as well, and before the rows; EF Core has no asynchronous place for it.
+        if (TakesBackAt(SaveStage.Begun))
+            TakeBack(transaction: null);
         lock (_tracked)
+        {
+            Untrack(_cancelledLate);
             Track();
+        }
+    }
+
+    private void Untrack(List<Envelope> envelopes)
+    {
+        foreach (var envelope in envelopes)
+        {
+            context.Entry(envelope).State = EntityState.Detached;
+            _tracked.Remove(envelope);
+        }
+
+        envelopes.Clear();
     }
 
     private void EndSaving()
@@ -359,9 +388,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             return;
         _saving = false;
         context.ChangeTracker.DetectingAllChanges -= TrackLate;
-        if (_autoTransactions is { } autoTransactions)
-            context.Database.AutoTransactionBehavior = autoTransactions;
-        _autoTransactions = null;
+        _cancellations.RestoreAutoTransactions();
     }
 
     /// <summary>SaveChanges has failed, or something has after its rows were written.</summary>
@@ -378,7 +405,15 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     {
         _rowsWritten |= rows > 0;
         if (_cancellations.HaveRun)
-            _cancellations.Saved(isUnaccepted: !_commitIsEvident && context.ChangeTracker.HasChanges());
+            _cancellations.Saved();
+        // Written after all, as nothing has looked for changes: the next save takes them back.
+        lock (_tracked)
+        {
+            foreach (var envelope in _cancelledLate)
+                _cancellations.Add(envelope.ScheduleToken!.Value);
+            _cancelledLate.Clear();
+        }
+
         return NoteEnd();
     }
 
@@ -391,12 +426,14 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     /// <summary>A command has failed or was cancelled. PostgreSQL then aborts the transaction it ran in.</summary>
     public void CommandFailed() => _transactionWithFailure = context.Database.CurrentTransaction?.TransactionId ?? Guid.Empty;
 
-    /// <summary>Whether the transaction has messages, and a failure that may have aborted it: its COMMIT could be a silent ROLLBACK.</summary>
-    public bool MayBeAborted(Guid transaction) => _gate is null && _transactionWithFailure == transaction && _awaitedTransaction == transaction && AwaitsCommit;
+    /// <summary>Whether the transaction has messages or cancellations, and a failure that may have aborted it: its COMMIT could be a silent ROLLBACK.</summary>
+    public bool MayBeAborted(Guid transaction)
+        => _gate is null && _transactionWithFailure == transaction && (_cancelledIn == transaction || (_awaitedTransaction == transaction && AwaitsCommit));
 
     /// <summary>One of the context's transactions has committed.</summary>
     public void Committed(Guid transaction)
     {
+        _cancellations.Committed(transaction);
         if (!AwaitsCommit || transaction != _awaitedTransaction)
             return;
         _unaccepted.Detach();

@@ -32,8 +32,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
             if (unit.HasUnaccepted)
                 unit.SavingAgain();
             unit.Saving();
-            if (unit.CancelsNow && unit.HasTransaction)
-                unit.CancelNow(null);
+            if (unit.TakesBackAt(SaveStage.Begun))
+                unit.TakeBack(transaction: null);
         }
 
         return result;
@@ -47,8 +47,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
             if (unit.HasUnaccepted)
                 await unit.SavingAgainAsync(cancellationToken).ConfigureAwait(false);
             unit.Saving();
-            if (unit.CancelsNow && unit.HasTransaction)
-                await unit.CancelNowAsync(null, cancellationToken).ConfigureAwait(false);
+            if (unit.TakesBackAt(SaveStage.Begun))
+                await unit.TakeBackAsync(null, cancellationToken).ConfigureAwait(false);
         }
 
         return result;
@@ -58,8 +58,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.CancelsNow)
-            unit.CancelNow(null);
+        if (unit.TakesBackAt(SaveStage.Saved))
+            unit.TakeBack(transaction: null);
         if (eventData.Context!.Database.CurrentTransaction is null)
             faults.Reach(FaultPoint.AfterCommit);
         // The caller counts its own rows.
@@ -70,8 +70,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.CancelsNow)
-            await unit.CancelNowAsync(null, cancellationToken).ConfigureAwait(false);
+        if (unit.TakesBackAt(SaveStage.Saved))
+            await unit.TakeBackAsync(null, cancellationToken).ConfigureAwait(false);
         if (eventData.Context!.Database.CurrentTransaction is null)
             await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);
         return result - unit.Saved(result);
@@ -95,16 +95,47 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
 
     public DbTransaction TransactionStarted(DbConnection connection, TransactionEndEventData eventData, DbTransaction result)
     {
-        if (registry.Find(eventData.Context) is { } unit && unit.BeginsSave())
-            unit.CancelNow(result);
-        return result;
+        if (registry.Find(eventData.Context) is not { } unit || !unit.TakesBackAt(SaveStage.TransactionBegun))
+            return result;
+        try
+        {
+            unit.TakeBack(result);
+            return result;
+        }
+        catch
+        {
+            // EF Core does not have it yet, and would leave it on a connection that the application has opened.
+            result.Dispose();
+            throw;
+        }
     }
 
     public async ValueTask<DbTransaction> TransactionStartedAsync(DbConnection connection, TransactionEndEventData eventData, DbTransaction result, CancellationToken cancellationToken = default)
     {
-        if (registry.Find(eventData.Context) is { } unit && unit.BeginsSave())
-            await unit.CancelNowAsync(result, cancellationToken).ConfigureAwait(false);
-        return result;
+        if (registry.Find(eventData.Context) is not { } unit || !unit.TakesBackAt(SaveStage.TransactionBegun))
+            return result;
+        try
+        {
+            await unit.TakeBackAsync(result, cancellationToken).ConfigureAwait(false);
+            return result;
+        }
+        catch
+        {
+            await result.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    public void CreatedSavepoint(DbTransaction transaction, TransactionEventData eventData)
+    {
+        if (registry.Find(eventData.Context) is { } unit && unit.TakesBackAt(SaveStage.SavepointCreated))
+            unit.TakeBack(transaction);
+    }
+
+    public async Task CreatedSavepointAsync(DbTransaction transaction, TransactionEventData eventData, CancellationToken cancellationToken = default)
+    {
+        if (registry.Find(eventData.Context) is { } unit && unit.TakesBackAt(SaveStage.SavepointCreated))
+            await unit.TakeBackAsync(transaction, cancellationToken).ConfigureAwait(false);
     }
 
     public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)
@@ -203,6 +234,6 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
 
     private static OutboxBusException Aborted(DbContext context, DbException exception) => new(
         $"The transaction of {context.GetType().Name} cannot be committed: an earlier statement in it failed, the database has aborted it, and would answer the commit with a silent rollback. "
-        + "Nothing of it is stored, its messages included. Remedy: let the failure of a statement end the transaction, or put the statement between a savepoint and a rollback to it.",
+        + "Nothing of it is stored, its messages and cancellations included. Remedy: let the failure of a statement end the transaction, or put the statement between a savepoint and a rollback to it.",
         exception);
 }

@@ -17,6 +17,17 @@ internal sealed class UnacceptedEnvelopes(DbContext context)
 
     public void Clear() => _envelopes.Clear();
 
+    /// <summary>The tokens of those that were scheduled.</summary>
+    public IReadOnlyCollection<Guid> ScheduleTokens() => [.. Tracked().Select(entry => entry.Entity.ScheduleToken).OfType<Guid>()];
+
+    /// <summary>Those scheduled with the token are cancelled: nobody is to save them again.</summary>
+    public void Forget(Guid scheduleToken)
+    {
+        foreach (var entry in Tracked().Where(entry => entry.Entity.ScheduleToken == scheduleToken))
+            entry.State = EntityState.Detached;
+        _envelopes.RemoveAll(envelope => envelope.ScheduleToken == scheduleToken);
+    }
+
     /// <summary>Their transaction has committed: nobody is to save them again.</summary>
     public void Detach()
     {

@@ -1,12 +1,13 @@
 using System.Runtime.CompilerServices;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Logging;
 using OutboxBus.Delivery;
 using OutboxBus.Storage;
 
 namespace OutboxBus.EntityFrameworkCore.Publishing;
 
 /// <summary>Finds the unit of work of a DbContext instance; a pooled instance gets a new one for each use.</summary>
-internal sealed class UnitOfWorkRegistry(IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time)
+internal sealed class UnitOfWorkRegistry(IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time, ILogger<DbContextUnitOfWork> logger)
 {
     private readonly ConditionalWeakTable<DbContext, DbContextUnitOfWork> _units = [];
 
@@ -19,7 +20,7 @@ internal sealed class UnitOfWorkRegistry(IOutboxDatabase database, string bus, H
         {
             if (Find(context) is { } found)
                 return found;
-            unit = new DbContextUnitOfWork(context, database, bus, handOff, time);
+            unit = new DbContextUnitOfWork(context, database, bus, handOff, time, logger);
             _units.AddOrUpdate(context, unit);
             return unit;
         }

@@ -61,7 +61,7 @@ internal sealed class ScheduledMessages(IServiceProvider services)
             where T : class
         {
             var token = ScheduleTokenIdCache<T>.GetTokenId(message);
-            var scheduling = new SchedulingPipe<T>(new SendOptions { DueAt = scheduledTime.ToUniversalTime(), ScheduleToken = token }, pipe);
+            var scheduling = new SchedulingPipe<T>(new SendOptions { DueAt = Utc(scheduledTime), ScheduleToken = token }, pipe);
             // MassTransit turns a scheduled publish into a send to the type's address; as a publish it reaches subscribers of base types too.
             if (topology.TryGetPublishAddress<T>(out var address) && address == destinationAddress)
             {
@@ -75,6 +75,9 @@ internal sealed class ScheduledMessages(IServiceProvider services)
 
             return new ScheduledMessageHandle<T>(token, scheduledTime, destinationAddress, message);
         }
+
+        // As MassTransit understands it: a time that does not say what it is, is UTC.
+        private static DateTime Utc(DateTime time) => time.Kind == DateTimeKind.Local ? time.ToUniversalTime() : DateTime.SpecifyKind(time, DateTimeKind.Utc);
 
         public Task CancelScheduledSend(Guid tokenId, CancellationToken cancellationToken)
         {

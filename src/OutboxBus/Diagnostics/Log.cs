@@ -23,6 +23,9 @@ internal static partial class Log
     [LoggerMessage(105, LogLevel.Error, "{Count} cancellation(s) of scheduled messages were never saved, among them that of token {Token}: the scope ended without a SaveChanges after them, or it failed. The messages will be sent. Remedy: cancel before SaveChanges.")]
     public static partial void CancellationsNeverSaved(this ILogger logger, int count, Guid token);
 
+    [LoggerMessage(106, LogLevel.Debug, "Cancelled the scheduled messages of {Count} token(s), among them {Token}: {Rows} row(s) deleted, unless the transaction rolls back. What was not there has been sent or cancelled before, or was never scheduled.")]
+    public static partial void Cancelled(this ILogger logger, int count, Guid token, int rows);
+
     [LoggerMessage(201, LogLevel.Information, "Delivery of bus {Bus} from {Database} has started.")]
     public static partial void DeliveryStarted(this ILogger logger, string bus, string database);
 

@@ -15,15 +15,15 @@ public sealed class ConsumingCosts(PostgreSqlDatabase database) : SuiteOn<Postgr
 {
     private const int Messages = 10;
 
-    public static TheoryData<InboxMode, int, int> Handlers
+    public static TheoryData<InboxMode, int, int, int> Handlers
     {
         get
         {
-            var handlers = new TheoryData<InboxMode, int, int>();
+            var handlers = new TheoryData<InboxMode, int, int, int>();
             foreach (var mode in Enum.GetValues<InboxMode>())
             {
-                foreach (var (rows, messages) in ((int, int)[])[(0, 0), (1, 0), (0, 1), (1, 1), (1, 10)])
-                    handlers.Add(mode, rows, messages);
+                foreach (var (rows, messages, cancellations) in ((int, int, int)[])[(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (1, 10, 0), (0, 0, 1), (1, 1, 3)])
+                    handlers.Add(mode, rows, messages, cancellations);
             }
 
             return handlers;
@@ -32,10 +32,13 @@ public sealed class ConsumingCosts(PostgreSqlDatabase database) : SuiteOn<Postgr
 
     [SkippableTheory]
     [MemberData(nameof(Handlers))]
-    public async Task A_consumed_message_costs_its_round_trips_and_no_more(InboxMode mode, int rows, int messages)
+    public async Task A_consumed_message_costs_its_round_trips_and_no_more(InboxMode mode, int rows, int messages, int cancellations)
     {
         // BEGIN travels with what comes first. The inbox record, unless it comes last; what the handler has changed and published; COMMIT.
         var roundTrips = mode == InboxMode.First ? 3 : 2;
+        // All cancellations are one statement. If there is nothing else, it stands for the one that proves the transaction alive.
+        if (cancellations > 0 && (mode == InboxMode.Last || rows + messages > 0))
+            roundTrips++;
         using var consumed = new SemaphoreSlim(0);
         await using var tap = new PostgresTap(Database.ConnectionString);
         await using var shop = Shop.Create(
@@ -43,7 +46,7 @@ public sealed class ConsumingCosts(PostgreSqlDatabase database) : SuiteOn<Postgr
             bus => bus.AddHandler<Handler>().Inbox(inbox => inbox.Mode = mode),
             services =>
             {
-                services.AddSingleton(new Work(rows, messages));
+                services.AddSingleton(new Work(rows, messages, cancellations));
                 // Not the record itself, which is there before the answer to its COMMIT has passed the tap.
                 services.AddSingleton(new FaultPoints((point, _) =>
                 {
@@ -84,7 +87,7 @@ public sealed class ConsumingCosts(PostgreSqlDatabase database) : SuiteOn<Postgr
 
     public sealed record PlaceOrder(string Number);
 
-    public sealed record Work(int Rows, int Messages);
+    public sealed record Work(int Rows, int Messages, int Cancellations);
 
     public sealed class Handler(ShopDb db, Work work) : IMessageHandler<PlaceOrder>
     {
@@ -94,6 +97,8 @@ public sealed class ConsumingCosts(PostgreSqlDatabase database) : SuiteOn<Postgr
                 db.Add(new Order { Number = $"{message.Number}-{row}" });
             for (var published = 0; published < work.Messages; published++)
                 await context.Publish(new OrderPlaced(message.Number), cancellationToken: cancellationToken);
+            for (var cancelled = 0; cancelled < work.Cancellations; cancelled++)
+                await context.CancelScheduled(Guid.NewGuid(), cancellationToken);
         }
     }
 }

@@ -47,7 +47,21 @@ public sealed class PublishingCosts(PostgreSqlDatabase database) : SuiteOn<Postg
         }
     }
 
-    private async Task<long> CostAsync(Shop shop, PostgresTap tap, int rows, int messages)
+    [SkippableTheory]
+    [InlineData(0, 1)]
+    [InlineData(1, 3)]
+    [InlineData(9, 3)]
+    public async Task Cancellations_cost_one_statement_and_a_transaction(int rows, int expected)
+    {
+        await using var tap = new PostgresTap(Database.ConnectionString);
+        await using var shop = Shop.Create(Database, delivers: true, connectionString: tap.ConnectionString);
+        await CostAsync(shop, tap, rows, 0, cancellations: 3);
+
+        // BEGIN travels with the statement; the batch; COMMIT.
+        (await CostAsync(shop, tap, rows, 0, cancellations: 3)).Should().Be(expected);
+    }
+
+    private async Task<long> CostAsync(Shop shop, PostgresTap tap, int rows, int messages, int cancellations = 0)
     {
         var before = tap.RoundTrips;
         await shop.InScopeAsync(async (db, outbox) =>
@@ -56,6 +70,8 @@ public sealed class PublishingCosts(PostgreSqlDatabase database) : SuiteOn<Postg
                 db.Add(new Order { Number = $"{_number++}" });
             for (var message = 0; message < messages; message++)
                 await outbox.Publish(new OrderPlaced($"{_number++}"));
+            for (var cancelled = 0; cancelled < cancellations; cancelled++)
+                await outbox.CancelScheduled(Guid.NewGuid());
             await db.SaveChangesAsync();
         });
         return tap.RoundTrips - before;

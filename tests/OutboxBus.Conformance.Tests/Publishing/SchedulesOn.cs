@@ -13,11 +13,9 @@ using Xunit;
 namespace OutboxBus.Conformance.Tests.Publishing;
 
 // What is scheduled waits in its row, and is taken back in whatever transaction cancels it.
-public abstract class SchedulesOn<TDatabase>(TDatabase database) : SuiteOn<TDatabase>(database)
+public abstract class SchedulesOn<TDatabase>(TDatabase database) : ScheduledMessagesOn<TDatabase>(database)
     where TDatabase : TestDatabase
 {
-    protected static DateTimeOffset Later { get; } = DateTimeOffset.UtcNow.AddHours(3);
-
     [SkippableFact]
     public async Task A_scheduled_message_waits_in_its_row_until_its_time()
     {
@@ -144,14 +142,14 @@ public abstract class SchedulesOn<TDatabase>(TDatabase database) : SuiteOn<TData
             await outbox.CancelScheduled(token);
             await outbox.SchedulePublish(new OrderPlaced("third"), Later, new PublishOptions { ScheduleToken = token });
             await db.SaveChangesAsync();
-            (await BodiesAsync(db)).Should().ContainSingle().Which.Should().Contain("third");
+            (await MessagesAsync(db)).Should().ContainSingle().Which.Should().Be("third");
 
             await outbox.CancelScheduled(token);
             await outbox.SchedulePublish(new OrderPlaced("fourth"), Later, new PublishOptions { ScheduleToken = token });
             await db.SaveChangesAsync();
             if (transaction is not null)
                 await transaction.CommitAsync();
-            (await BodiesAsync(db)).Should().ContainSingle().Which.Should().Contain("fourth");
+            (await MessagesAsync(db)).Should().ContainSingle().Which.Should().Be("fourth");
         });
     }
 
@@ -310,22 +308,6 @@ public abstract class SchedulesOn<TDatabase>(TDatabase database) : SuiteOn<TData
         (await RowsAsync()).Should().BeEmpty();
     }
 
-    protected async Task ScheduleAsync(Shop shop, params Guid[] tokens) => await shop.InScopeAsync(async (db, outbox) =>
-    {
-        foreach (var token in tokens)
-            await outbox.SchedulePublish(new OrderPlaced($"{token}"), Later, new PublishOptions { ScheduleToken = token });
-        await db.SaveChangesAsync();
-    });
-
-    protected async Task<List<Envelope>> RowsAsync()
-    {
-        await using var context = Database.CreateShop();
-        return await context.Set<Envelope>().AsNoTracking().ToListAsync();
-    }
-
-    private static async Task<IEnumerable<string>> BodiesAsync(ShopDb db)
-        => (await db.Set<Envelope>().AsNoTracking().ToListAsync()).Select(row => System.Text.Encoding.UTF8.GetString(row.Body));
-
     private static Task RunAsync(Shop shop, CancellingShape shape, Func<IOutboxContext, Task> act) => shop.InScopeAsync(async (db, outbox) =>
     {
         switch (shape)
@@ -361,14 +343,6 @@ public abstract class SchedulesOn<TDatabase>(TDatabase database) : SuiteOn<TData
         await act(outbox);
         await SaveAsync(db, shape is CancellingShape.SynchronousSave or CancellingShape.SynchronousSaveWithOneRow);
     });
-
-    private static async Task SaveAsync(ShopDb db, bool synchronous)
-    {
-        if (synchronous)
-            db.SaveChanges();
-        else
-            await db.SaveChangesAsync();
-    }
 
     public sealed record Remind(Guid Old, Guid Reminder);
 

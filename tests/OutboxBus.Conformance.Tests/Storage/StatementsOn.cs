@@ -288,6 +288,29 @@ public abstract class StatementsOn<TDatabase>(TDatabase database) : SuiteOn<TDat
     }
 
     [SkippableFact]
+    public async Task CancelScheduled_deletes_the_rows_of_the_tokens_and_the_bus_only()
+    {
+        var (token, shared, other) = (Guid.NewGuid(), Guid.NewGuid(), Guid.NewGuid());
+        await InsertAsync(
+            New(row => row.ScheduleToken = token),
+            New(row => (row.ScheduleToken, row.VisibleAt) = (shared, DateTime.UtcNow.AddHours(1))),
+            New(row => row.ScheduleToken = shared));
+        var kept = new[]
+        {
+            New(),
+            New(row => row.ScheduleToken = other),
+            New(row => (row.ScheduleToken, row.Bus) = (token, "other")),
+            New(row => (row.ScheduleToken, row.Kind) = (token, 1)),
+        };
+        await InsertAsync(kept);
+
+        (await CancelAsync(token, shared, Guid.NewGuid())).Should().Be(3);
+
+        (await StoredAsync()).Select(row => row.MessageId).Should().Equal(kept.Select(row => row.MessageId));
+        (await CancelAsync(token)).Should().Be(0);
+    }
+
+    [SkippableFact]
     public async Task Repeating_a_settlement_changes_nothing_more()
     {
         await InsertAsync(New(), New(), New());
@@ -385,6 +408,14 @@ public abstract class StatementsOn<TDatabase>(TDatabase database) : SuiteOn<TDat
         row.ScheduleToken = Guid.NewGuid();
         row.LastError = "earlier";
     });
+
+    private async Task<int> CancelAsync(params Guid[] tokens)
+    {
+        await using var connection = await Database.OpenAsync();
+        await using var command = connection.CreateCommand();
+        Database.CreateDialect(Database.Tables).CancelScheduled(command, Bus, tokens);
+        return await command.ExecuteNonQueryAsync();
+    }
 
     private protected static SettlementBatch Completed(params Envelope[] rows) => new(rows, [], []);
 

@@ -40,6 +40,30 @@ public sealed class PendingEnvelopesTests
     }
 
     [Fact]
+    public void What_is_cancelled_is_forgotten_and_no_other()
+    {
+        var (token, other) = (Guid.NewGuid(), Guid.NewGuid());
+        foreach (var scheduled in (Guid?[])[token, null, other, token])
+        {
+            var envelope = SqliteDatabase.NewEnvelope();
+            envelope.ScheduleToken = scheduled;
+            _pending.Add(envelope);
+        }
+
+        _pending.RemoveScheduled(token);
+
+        _pending.Take().Select(envelope => (envelope.Seq, envelope.ScheduleToken)).Should().Equal((1, null), (2, other));
+    }
+
+    [Fact]
+    public void Cancel_after_the_seal_is_an_error_not_a_loss()
+    {
+        _pending.TrySeal().Should().BeTrue();
+
+        _pending.Invoking(pending => pending.RemoveScheduled(Guid.NewGuid())).Should().Throw<OutboxBusException>().WithMessage("A scheduled message was cancelled after*sealed*");
+    }
+
+    [Fact]
     public void What_is_pending_cannot_be_sealed_in()
     {
         _pending.Add(SqliteDatabase.NewEnvelope());
