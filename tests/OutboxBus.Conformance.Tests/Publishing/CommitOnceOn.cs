@@ -136,7 +136,7 @@ public abstract class CommitOnceOn<TDatabase>(TDatabase database) : SuiteOn<TDat
     [InlineData("nested", "*inside a message handler or another CommitOnceAsync*")]
     [InlineData("transaction", "*while a transaction is open*")]
     [InlineData("scope", "*while a transaction is open*")]
-    [InlineData("message", "*1 message(s) published or cancelled and not saved*")]
+    [InlineData("message", "*1 message(s) published and not saved*")]
     [InlineData("change", "*while it tracks entities, such as one of type Order*")]
     [InlineData("loaded", "*while it tracks entities, such as one of type Order*")]
     public async Task What_a_retry_would_lose_or_repeat_is_refused(string misuse, string error)
