@@ -88,8 +88,9 @@ public sealed class OutboxBusTestHarness
 
     /// <summary>
     /// Lets time pass for the messages in the database: those that become due within it, by a delay, a schedule, a back-off or
-    /// the end of a lease, are delivered in the order of their times, each time until everything is consumed. Clocks stay:
-    /// the rows are moved back. Retries that MassTransit waits for in memory take their real time.
+    /// the end of a lease, are delivered in the order of their times, each time until everything is consumed; those whose
+    /// <c>TimeToLive</c> ends first become dead letters. Clocks stay: the rows are moved back. Retries that MassTransit waits
+    /// for in memory take their real time.
     /// </summary>
     /// <param name="time">How much; not negative.</param>
     /// <exception cref="OutboxBusException">Something was not delivered and consumed within the time limit.</exception>
@@ -121,7 +122,8 @@ public sealed class OutboxBusTestHarness
                 // Fenced like a reschedule: a row that delivery has just taken is left alone.
                 await db.Set<Envelope>().Where(stored => stored.Id == row.Id && stored.VisibleAt == row.VisibleAt).ExecuteUpdateAsync(stored => stored
                     .SetProperty(moved => moved.VisibleAt, row.VisibleAt - time)
-                    .SetProperty(moved => moved.DueAt, row.DueAt - time)).ConfigureAwait(false);
+                    .SetProperty(moved => moved.DueAt, row.DueAt - time)
+                    .SetProperty(moved => moved.ExpiresAt, row.ExpiresAt - time)).ConfigureAwait(false);
             }
 
             return 0;
@@ -171,10 +173,10 @@ public sealed class OutboxBusTestHarness
     {
         using var scope = _provider.CreateScope();
         var db = (DbContext)scope.ServiceProvider.GetRequiredService(_context);
-        var delivered = _watch.DeliveredMessages.All.Select(message => message.MessageId);
-        var stored = db.Set<Envelope>().Select(row => row.MessageId).ToList();
-        var dead = db.Set<DeadLetter>().Select(row => row.MessageId).ToList();
-        var committed = delivered.Concat(stored).Concat(dead).ToHashSet();
+        // In the order in which a message passes them, or one on its way would be seen nowhere.
+        var committed = db.Set<Envelope>().Select(row => row.MessageId).ToHashSet();
+        committed.UnionWith(db.Set<DeadLetter>().Select(row => row.MessageId));
+        committed.UnionWith(_watch.DeliveredMessages.All.Select(message => message.MessageId));
         return [.. _watch.CapturedMessages.All.Where(message => committed.Contains(message.MessageId))];
     }
 

@@ -1,10 +1,8 @@
 using System.Net;
 using FluentAssertions;
-using MassTransit;
 using Microsoft.AspNetCore.TestHost;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.DependencyInjection;
-using OutboxBus.Diagnostics;
 using OutboxBus.Testing.Shop;
 using Xunit;
 
@@ -179,17 +177,64 @@ public sealed class HarnessTests
     [Fact]
     public async Task A_refused_message_waits_for_its_back_off()
     {
-        await using var app = await ShopHost.StartAsync(services => services.AddShop());
+        await using var app = await ShopHost.StartAsync(services => { services.AddShop(); services.AddRefusal(times: 3); });
         var harness = app.Services.GetOutboxBusTestHarness();
-        var attempts = 0;
-        harness.Faults.OnReached = (point, _) =>
-            point == FaultPoint.BeforeSend && Interlocked.Increment(ref attempts) == 1 ? throw new MessageReturnedException() : ValueTask.CompletedTask;
 
         await app.PlaceAsync(Guid.NewGuid(), "shoes");
-        await harness.AdvanceAsync(TimeSpan.FromMinutes(5));
+        await harness.DrainAsync();
+        harness.Delivered.Any<OrderPlaced>().Should().BeFalse("its back-off has not passed");
 
+        await harness.AdvanceAsync(TimeSpan.FromMinutes(5));
         harness.Delivered.Of<OrderPlaced>().Should().ContainSingle();
-        attempts.Should().BeGreaterThan(1);
+    }
+
+    [Fact]
+    public async Task A_message_refused_for_ever_is_given_up_when_its_attempts_are()
+    {
+        await using var app = await ShopHost.StartAsync(services => { services.AddShop(); services.AddRefusal(times: int.MaxValue); });
+        var harness = app.Services.GetOutboxBusTestHarness();
+
+        await app.PlaceAsync(Guid.NewGuid(), "shoes");
+        await harness.AdvanceAsync(TimeSpan.FromHours(1));
+
+        await app.InScopeAsync(async (db, _) => (await db.Set<DeadLetter>().SingleAsync()).Reason.Should().Be(nameof(DeadLetterReason.Refused)));
+        harness.Committed.Of<OrderPlaced>().Should().ContainSingle();
+    }
+
+    [Fact]
+    public async Task A_message_expires_when_the_time_that_passes_says_so()
+    {
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
+        var harness = app.Services.GetOutboxBusTestHarness();
+        harness.Faults.HandOffIsLost = true;
+        await app.InScopeAsync(async (db, outbox) =>
+        {
+            await outbox.Publish(new Reminder("worth ten seconds"), new PublishOptions { TimeToLive = TimeSpan.FromSeconds(10) });
+            await outbox.Publish(new Reminder("worth an hour"), new PublishOptions { TimeToLive = TimeSpan.FromHours(1) });
+            await db.SaveChangesAsync();
+        });
+
+        await harness.AdvanceAsync(TimeSpan.FromMinutes(1));
+
+        harness.Delivered.Of<Reminder>().Should().Equal(new Reminder("worth an hour"));
+        await app.InScopeAsync(async (db, _) => (await db.Set<DeadLetter>().SingleAsync()).Reason.Should().Be(nameof(DeadLetterReason.Expired)));
+    }
+
+    [Fact]
+    public async Task What_is_committed_is_seen_on_its_way_too()
+    {
+        await using var app = await ShopHost.StartAsync(services => services.AddShop());
+        var harness = app.Services.GetOutboxBusTestHarness();
+        for (var orders = 1; orders <= 100; orders++)
+        {
+            await app.InScopeAsync(async (db, outbox) =>
+            {
+                await outbox.Publish(new OrderPaid(Guid.NewGuid()));
+                await db.SaveChangesAsync();
+            });
+            for (var looks = 0; looks < 5; looks++)
+                harness.Committed.Of<OrderPaid>().Should().HaveCount(orders);
+        }
     }
 
     [Fact]
@@ -258,6 +303,4 @@ public sealed class HarnessTests
         new ServiceCollection().Invoking(services => services.AddOutboxBusTestHarness()).Should().Throw<OutboxBusException>().WithMessage("*after the application's AddOutboxBus*");
         new ServiceCollection().BuildServiceProvider().Invoking(provider => provider.GetOutboxBusTestHarness()).Should().Throw<OutboxBusException>().WithMessage("*AddOutboxBusTestHarness*");
     }
-
-    private sealed class MessageReturnedException() : MassTransitException("Returned.");
 }

@@ -3,6 +3,7 @@ using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.EntityFrameworkCore.Metadata;
+using Microsoft.EntityFrameworkCore.Migrations;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
@@ -51,7 +52,12 @@ internal sealed class MemoryDatabase : IDisposable
 
     public string ConnectionString => _connectionString;
 
-    public void Dispose() => _open.Dispose();
+    public void Dispose()
+    {
+        // The connections that the application has closed are open still, in their pool, and would keep the database.
+        SqliteConnection.ClearPool(_open);
+        _open.Dispose();
+    }
 }
 
 /// <summary>Runs the application's own configurations of its context, and takes from them all but the provider.</summary>
@@ -65,7 +71,10 @@ internal sealed class ProviderReplacement<TDbContext>(IReadOnlyList<ServiceDescr
             Resolve(original, serviceProvider).Configure(serviceProvider, builder);
         foreach (var extension in builder.Options.Extensions.Where(extension => !extension.Info.IsDatabaseProvider))
             ((IDbContextOptionsBuilderInfrastructure)optionsBuilder).AddOrUpdateExtension(extension);
-        optionsBuilder.UseSqlite(serviceProvider.GetRequiredService<MemoryDatabase>().ConnectionString).ReplaceService<IModelCustomizer, SqliteModelCustomizer>();
+        optionsBuilder
+            .UseSqlite(serviceProvider.GetRequiredService<MemoryDatabase>().ConnectionString)
+            .ReplaceService<IModelCustomizer, SqliteModelCustomizer>()
+            .ReplaceService<IMigrator, ModelMigrator>();
     }
 
     private static IDbContextOptionsConfiguration<TDbContext> Resolve(ServiceDescriptor descriptor, IServiceProvider provider) => (IDbContextOptionsConfiguration<TDbContext>)(
