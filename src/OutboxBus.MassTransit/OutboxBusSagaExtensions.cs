@@ -22,7 +22,7 @@ public static class OutboxBusSagaExtensions
         var type = saga.GetType().GetInterfaces()
             .First(type => type.IsGenericType && type.GetGenericTypeDefinition() == typeof(ISagaRegistrationConfigurator<>))
             .GetGenericArguments()[0];
-        AddOpen.MakeGenericMethod(type, typeof(TDbContext)).Invoke(null, [saga, null]);
+        AddOpen.MakeGenericMethod(type, typeof(TDbContext)).Invoke(null, BindingFlags.DoNotWrapExceptions, null, [saga, null], null);
         return saga;
     }
 

@@ -7,7 +7,7 @@ public sealed class SagaRepositoryOptions<TSaga>
 {
     /// <summary>
     /// How two messages for one instance are kept apart; default null: <see cref="SagaConcurrency.Optimistic"/> if the
-    /// entity has a concurrency token, otherwise <see cref="SagaConcurrency.Pessimistic"/>.
+    /// entity has a row version, otherwise <see cref="SagaConcurrency.Pessimistic"/>.
     /// </summary>
     public SagaConcurrency? Concurrency { get; set; }
 
@@ -19,11 +19,11 @@ public sealed class SagaRepositoryOptions<TSaga>
 public enum SagaConcurrency
 {
     /// <summary>
-    /// Whoever saves second fails by the entity's concurrency token (a row version; <c>xmin</c> on PostgreSQL), and its
-    /// message is retried: configure retries.
+    /// Whoever saves second fails by the entity's concurrency token (a row version, <c>xmin</c> on PostgreSQL, or a property
+    /// that the saga itself changes with every message), and its message is retried: configure retries.
     /// </summary>
     Optimistic,
 
-    /// <summary>The instance's row is locked when it is loaded, until the transaction ends: the second message waits. On SQLite the transaction has the whole database.</summary>
+    /// <summary>The instance's row is locked when it is loaded, until the transaction ends: the second message waits. Of two that would both start an instance, the second fails by its key and is retried: configure retries. On SQLite the transaction has the whole database.</summary>
     Pessimistic,
 }

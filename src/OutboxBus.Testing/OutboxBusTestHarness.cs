@@ -138,9 +138,7 @@ public sealed class OutboxBusTestHarness
         while (!limit.IsCancellationRequested)
         {
             var now = TimeProvider.System.GetUtcNow().UtcDateTime;
-            if (!Faults.BrokerIsDown && !await WithContextAsync(db => db.Set<Envelope>().AnyAsync(row => row.VisibleAt <= now)).ConfigureAwait(false))
-                return;
-            if (Faults.BrokerIsDown)
+            if (Faults.BrokerIsDown || !await WithContextAsync(db => db.Set<Envelope>().AnyAsync(row => row.VisibleAt <= now)).ConfigureAwait(false))
                 return;
             await Task.Delay(Pause, TimeProvider.System).ConfigureAwait(false);
         }

@@ -5,6 +5,7 @@ using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.EntityFrameworkCore.Migrations;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using OutboxBus.MassTransit;
 using OutboxBus.Testing.Shop;
 using Xunit;
 
@@ -30,6 +31,31 @@ public sealed class DatabaseTests
         await app.StartAsync();
         await PublishAsync(app);
         await app.StopAsync();
+    }
+
+    [Fact]
+    public async Task A_saga_that_is_to_be_kept_optimistically_by_its_row_version_runs()
+    {
+        await using var app = await ShopHost.StartAsync(services =>
+        {
+            services.AddDbContext<ShopDb>(options => options.UseNpgsql("Host=192.0.2.1"));
+            services.AddOutboxBus(bus => bus
+                .UseEntityFrameworkCore<ShopDb>(store => store.UsePostgreSql())
+                .UseInMemory()
+                .AddSaga<OrderMachine, OrderState>(saga => saga.Repository.Concurrency = SagaConcurrency.Optimistic));
+        });
+        var (harness, order) = (app.Services.GetOutboxBusTestHarness(), Guid.NewGuid());
+
+        await app.PlaceAsync(order, "shoes");
+        await harness.DrainAsync();
+        await app.InScopeAsync(async (db, outbox) =>
+        {
+            await outbox.Publish(new OrderPaid(order));
+            await db.SaveChangesAsync();
+        });
+        await harness.DrainAsync();
+
+        await app.InScopeAsync(async (db, _) => (await db.Set<OrderState>().SingleAsync()).CurrentState.Should().Be("Done"));
     }
 
     [Fact]

@@ -54,6 +54,12 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     private IReadOnlyCollection<Guid> _standing = [];
     private bool _flushing;
     private volatile bool _saving;
+
+    // No interceptor can refuse the save under way any more.
+    private bool _saveIsCertain;
+
+    // As it was when the save began: EF Core turns it off while it tells of its looking for changes.
+    private bool _detectsChanges;
     private bool _commitIsEvident;
     private bool _atomicityIsOff;
     private bool _rowsWritten;
@@ -87,7 +93,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         lock (_tracked)
         {
             // Published by an interceptor of the application that runs after ours, and nothing will detect changes: now or never.
-            var isNowOrNever = _saving && !context.ChangeTracker.AutoDetectChangesEnabled;
+            var isNowOrNever = _saving && !_detectsChanges;
             if (isNowOrNever)
                 CheckAtomicity();
             _pending.Add(envelope);
@@ -292,19 +298,33 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             _savedFrom = time.GetTimestamp();
         _cancellations.Begin(_standing);
         _standing = [];
-        PrepareToCancel();
+        if (_cancellations.AreDue)
+            CheckAtomicity();
         lock (_tracked)
         {
             Track();
             // A save that an interceptor of the application has refused told nobody of its end.
             if (!_saving)
+            {
                 context.ChangeTracker.DetectingAllChanges += TrackLate;
+                context.ChangeTracker.DetectedAllChanges += PrepareToCancel;
+            }
+
+            _detectsChanges = context.ChangeTracker.AutoDetectChangesEnabled;
             _saving = true;
         }
+
+        _saveIsCertain = false;
+        // Nothing will tell that the save has passed the application's interceptors.
+        if (!_detectsChanges)
+            PrepareToCancel(this, EventArgs.Empty);
     }
 
-    private void PrepareToCancel()
+    private void PrepareToCancel(object? sender, EventArgs e)
     {
+        if (Lease != context.ContextId.Lease)
+            return;
+        _saveIsCertain = true;
         if (!_cancellations.AreDue)
             return;
         CheckAtomicity();
@@ -312,7 +332,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     }
 
     /// <summary>Whether the save under way is to take scheduled messages back at this stage.</summary>
-    public bool TakesBackAt(SaveStage stage) => _saving && _cancellations.AreDueAt(stage);
+    public bool TakesBackAt(SaveStage stage) => _saving && (_saveIsCertain || stage == SaveStage.Begun) && _cancellations.AreDueAt(stage);
 
     /// <summary>Takes scheduled messages back, in the transaction given, or in that of the context, or, if the save has none because it had no rows, alone.</summary>
     public void TakeBack(DbTransaction? transaction)
@@ -360,7 +380,6 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     {
         if (Lease != context.ContextId.Lease)
             return;
-        PrepareToCancel();
         // Those are in time as well, and before the rows; EF Core has no asynchronous place for it.
         if (TakesBackAt(SaveStage.Begun))
             TakeBack(transaction: null);
@@ -388,6 +407,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             return;
         _saving = false;
         context.ChangeTracker.DetectingAllChanges -= TrackLate;
+        context.ChangeTracker.DetectedAllChanges -= PrepareToCancel;
         _cancellations.RestoreAutoTransactions();
     }
 

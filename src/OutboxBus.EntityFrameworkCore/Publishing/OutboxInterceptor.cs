@@ -58,7 +58,8 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.TakesBackAt(SaveStage.Saved))
+        // With rows, what was cancelled since is the next save's: their transaction may have ended.
+        if (eventData.EntitiesSavedCount == 0 && unit.TakesBackAt(SaveStage.Saved))
             unit.TakeBack(transaction: null);
         if (eventData.Context!.Database.CurrentTransaction is null)
             faults.Reach(FaultPoint.AfterCommit);
@@ -70,7 +71,7 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
     {
         if (registry.Find(eventData.Context) is not { } unit)
             return result;
-        if (unit.TakesBackAt(SaveStage.Saved))
+        if (eventData.EntitiesSavedCount == 0 && unit.TakesBackAt(SaveStage.Saved))
             await unit.TakeBackAsync(null, cancellationToken).ConfigureAwait(false);
         if (eventData.Context!.Database.CurrentTransaction is null)
             await faults.ReachAsync(FaultPoint.AfterCommit, null).ConfigureAwait(false);

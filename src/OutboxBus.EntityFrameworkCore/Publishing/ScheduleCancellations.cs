@@ -181,9 +181,10 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
     {
         lock (_lock)
         {
-            // Those run already, too: this is the last statement of the save about them.
+            // Not those that have run: the save may have written new messages with their tokens since.
+            var tokens = _tokens[_run..];
             _run = _tokens.Count;
-            return [.. _tokens.Distinct()];
+            return tokens;
         }
     }
 

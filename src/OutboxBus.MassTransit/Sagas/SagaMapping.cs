@@ -23,15 +23,17 @@ internal static class SagaMapping
     public static SagaConcurrency ConcurrencyOf<TSaga>(DbContext context, SagaRepositoryOptions<TSaga> options)
         where TSaga : class, ISaga
     {
-        var hasToken = EntityOf<TSaga>(context).GetProperties().Any(property => property.IsConcurrencyToken);
-        if (options.Concurrency == SagaConcurrency.Optimistic && !hasToken)
+        var tokens = EntityOf<TSaga>(context).GetProperties().Where(property => property.IsConcurrencyToken).ToList();
+        if (options.Concurrency == SagaConcurrency.Optimistic && tokens.Count == 0)
         {
             throw new OutboxBusException(
                 $"The saga {typeof(TSaga)} is to be kept optimistically, but has no concurrency token in {context.GetType().Name}: of two messages at once, one would undo what the other did. "
                 + "Remedy: map a row version (IsRowVersion; a uint property on PostgreSQL), or choose SagaConcurrency.Pessimistic.");
         }
 
-        return options.Concurrency ?? (hasToken ? SagaConcurrency.Optimistic : SagaConcurrency.Pessimistic);
+        // A token that the database does not change with every update protects only as far as the application changes it.
+        var hasVersion = tokens.Exists(token => token.ValueGenerated == ValueGenerated.OnAddOrUpdate);
+        return options.Concurrency ?? (hasVersion ? SagaConcurrency.Optimistic : SagaConcurrency.Pessimistic);
     }
 
     /// <summary>Whether loading an entity reads other tables as well.</summary>

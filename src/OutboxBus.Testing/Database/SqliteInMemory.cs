@@ -18,7 +18,7 @@ internal static class SqliteInMemory
 {
     private static readonly MethodInfo ReplaceOpen = typeof(SqliteInMemory).GetMethod(nameof(ReplaceOf), BindingFlags.NonPublic | BindingFlags.Static)!;
 
-    public static void Replace(IServiceCollection services, Type context) => ReplaceOpen.MakeGenericMethod(context).Invoke(null, [services]);
+    public static void Replace(IServiceCollection services, Type context) => ReplaceOpen.MakeGenericMethod(context).Invoke(null, BindingFlags.DoNotWrapExceptions, null, [services], null);
 
     private static void ReplaceOf<TDbContext>(IServiceCollection services)
         where TDbContext : DbContext
@@ -90,10 +90,7 @@ internal sealed class SqliteModelCustomizer(ModelCustomizerDependencies dependen
         var versions = modelBuilder.Model.GetEntityTypes().SelectMany(entity => entity.GetDeclaredProperties())
             .Where(property => property is { IsConcurrencyToken: true, ValueGenerated: ValueGenerated.OnAddOrUpdate });
         foreach (var version in versions)
-        {
-            version.IsConcurrencyToken = false;
             version.ValueGenerated = ValueGenerated.Never;
-        }
     }
 }
 

@@ -116,8 +116,7 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
             throw;
         }
 
-        // The records of a batch are one transaction: any of them tells.
-        await CommitAsync(unit, fresh[0], cancellationToken);
+        await CommitAsync(unit, fresh, cancellationToken);
         return ConsumeOutcome.Consumed;
     }
 
@@ -154,7 +153,7 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
         }
 
         // In one order: batches that share messages wait for each other, but not in a circle.
-        database.Dialect.RecordBatchConsumed(command, [.. keys.OrderBy(key => key.MessageId)]);
+        database.Dialect.RecordBatchConsumed(command, [.. keys.OrderBy(key => key.MessageId).ThenBy(key => key.Generation)]);
         await using var reader = await command.ExecuteReaderAsync(cancellationToken);
         var recorded = new HashSet<InboxKey>();
         while (await reader.ReadAsync(cancellationToken))
@@ -169,7 +168,7 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
         await command.ExecuteNonQueryAsync(cancellationToken);
     }
 
-    private async Task CommitAsync(IUnitOfWork unit, InboxKey key, CancellationToken cancellationToken)
+    private async Task CommitAsync(IUnitOfWork unit, IReadOnlyList<InboxKey> keys, CancellationToken cancellationToken)
     {
         try
         {
@@ -178,9 +177,14 @@ internal sealed class InboxGate(IOutboxDatabase database, InboxOptions options, 
         catch (Exception exception)
         {
             await unit.RollbackAsync();
-            if (!await HasHappenedAsync(key, CancellationToken.None))
-                throw;
-            logger.CommitWasDone(key.MessageId, key.Consumer, exception);
+            // Of a batch every record: one alone may be that of another batch, which had waited for this one to end.
+            foreach (var key in keys)
+            {
+                if (!await HasHappenedAsync(key, CancellationToken.None))
+                    throw;
+            }
+
+            logger.CommitWasDone(keys[0].MessageId, keys[0].Consumer, exception);
         }
     }
 

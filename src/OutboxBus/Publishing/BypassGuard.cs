@@ -60,7 +60,8 @@ internal sealed class BypassGuard(PublishingOptions options, OutboxMetrics metri
     {
         private volatile bool _ended;
 
-        public bool IsHandler => isHandler;
+        // A scope that the handler makes is inside it.
+        public bool IsHandler => isHandler || outer?.Live is { IsHandler: true };
 
         // One that has ended still flows in calls that outlive it.
         public Inside? Live => _ended ? outer?.Live : this;

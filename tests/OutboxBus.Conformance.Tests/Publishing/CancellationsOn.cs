@@ -5,6 +5,7 @@ using System.Transactions;
 using FluentAssertions;
 using MassTransit;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.ChangeTracking;
 using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -300,7 +301,7 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
     [InlineData(IntruderPlace.WithoutSavepoints)]
     public async Task A_save_at_the_end_of_another_spares_what_that_has_scheduled_anew(IntruderPlace place)
     {
-        var resaving = new SaveAgain();
+        var resaving = new AtTheEnd();
         await using var shop = Shop.Create(Database, context: options => options.AddInterceptors(resaving));
         var token = Guid.NewGuid();
         await ScheduleAsync(shop, token);
@@ -320,6 +321,66 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
 
         (await MessagesAsync()).Should().Equal("anew");
         shop.Errors.Should().BeEmpty();
+    }
+
+    [SkippableTheory]
+    [InlineData(IntruderPlace.Save)]
+    [InlineData(IntruderPlace.ExplicitTransaction)]
+    public async Task A_cancellation_at_the_end_of_a_save_is_the_next_saves_and_spares_what_this_one_has_scheduled_anew(IntruderPlace place)
+    {
+        var ending = new AtTheEnd();
+        await using var shop = Shop.Create(Database, context: options => options.AddInterceptors(ending));
+        var (token, other) = (Guid.NewGuid(), Guid.NewGuid());
+        await ScheduleAsync(shop, token);
+        await ScheduleAsync(shop, other);
+
+        await shop.InScopeAsync(async (db, outbox) =>
+        {
+            await using var transaction = place == IntruderPlace.Save ? null : await db.Database.BeginTransactionAsync();
+            await outbox.CancelScheduled(token);
+            await outbox.SchedulePublish(new OrderPlaced("anew"), Later, By(token));
+            ending.Acts = () => outbox.CancelScheduled(other);
+            await db.SaveChangesAsync();
+            (await db.Set<Envelope>().CountAsync()).Should().Be(2);
+            await db.SaveChangesAsync();
+            if (transaction is not null)
+                await transaction.CommitAsync();
+        });
+
+        (await MessagesAsync()).Should().Equal("anew");
+        shop.Errors.Should().BeEmpty();
+    }
+
+    [SkippableTheory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_save_that_is_refused_takes_nothing_back_in_a_transaction_without_saves(bool atDetection)
+    {
+        var intruder = new Intruder();
+        await using var shop = WithLaterInterceptor(intruder);
+        var token = Guid.NewGuid();
+        await ScheduleAsync(shop, token);
+
+        await shop.InScopeAsync(async (db, outbox) =>
+        {
+            await outbox.CancelScheduled(token);
+            if (atDetection)
+                db.ChangeTracker.DetectingAllChanges += RefuseToDetect;
+            else
+                intruder.Acts = () => throw new NotSupportedException("Refused.");
+            await FluentActions.Awaiting(() => db.SaveChangesAsync()).Should().ThrowAsync<NotSupportedException>();
+            db.ChangeTracker.DetectingAllChanges -= RefuseToDetect;
+            db.Database.AutoTransactionBehavior.Should().Be(AutoTransactionBehavior.WhenNeeded);
+            await using (var transaction = await db.Database.BeginTransactionAsync())
+                await transaction.CommitAsync();
+            (await RowsAsync()).Should().HaveCount(1, "nothing was saved");
+            await db.SaveChangesAsync();
+        });
+
+        (await RowsAsync()).Should().BeEmpty();
+        shop.Errors.Should().BeEmpty();
+
+        static void RefuseToDetect(object? sender, DetectChangesEventArgs e) => throw new NotSupportedException("Refused.");
     }
 
     [SkippableFact]
@@ -532,12 +593,17 @@ public abstract class CancellationsOn<TDatabase>(TDatabase database) : Scheduled
     }
 
     // Before the interceptor of OutboxBus hears of the end of a save.
-    private sealed class SaveAgain : SaveChangesInterceptor
+    private sealed class AtTheEnd : SaveChangesInterceptor
     {
         public Order? Order { get; set; }
 
+        public Func<Task>? Acts { get; set; }
+
         public override async ValueTask<int> SavedChangesAsync(SaveChangesCompletedEventData eventData, int result, CancellationToken cancellationToken = default)
         {
+            var (acts, _) = (Acts, Acts = null);
+            if (acts is not null)
+                await acts();
             var (order, _) = (Order, Order = null);
             if (order is not null)
             {

@@ -317,7 +317,7 @@ public abstract class StatementsOn<TDatabase>(TDatabase database) : SuiteOn<TDat
         var claimed = await Store.ClaimAsync(Bus, 10, Lease, default);
         var batch = new SettlementBatch(
             [claimed[0]],
-            [new Rescheduling(claimed[1], Lease, 1, 0, null)],
+            [new Rescheduling(claimed[1], 2 * Lease, 1, 0, null)],
             [new Burial(claimed[2], DeadLetterReason.Refused, 1, null)]);
         await Store.SettleAsync(batch, default);
         var afterFirst = await StoredAsync();

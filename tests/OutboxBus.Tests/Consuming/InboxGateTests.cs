@@ -223,6 +223,19 @@ public abstract class InboxGateTests : IAsyncLifetime
         (await _gate.ConsumeOnceAsync(_unit, [Key, Key with { Generation = 1 }], _ => Handle(), CancellationToken.None)).Should().Be(ConsumeOutcome.Consumed);
     }
 
+    [Fact]
+    public async Task Batch_that_was_rolled_back_is_not_taken_for_one_that_overlaps_it()
+    {
+        _unit.CommitError = new InvalidOperationException("It was rolled back.");
+        _unit.RolledBack = () => _database.Execute(FormattableString.Invariant(
+            $"insert into inbox_message (message_id, consumer, generation) values ({SqliteDatabase.Text(Key.MessageId)}, '{Key.Consumer}', 0)"));
+
+        await _gate.Awaiting(gate => gate.ConsumeOnceAsync(_unit, [Key, Key with { Generation = 1 }], _ => Handle(), CancellationToken.None))
+            .Should().ThrowAsync<InvalidOperationException>("nobody has consumed the second message").WithMessage("It was rolled back.");
+
+        BusinessRows.Should().Be(0);
+    }
+
     private protected Task Handle()
     {
         _handled++;

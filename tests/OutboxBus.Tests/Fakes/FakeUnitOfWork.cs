@@ -23,6 +23,9 @@ internal sealed class FakeUnitOfWork(SqliteDatabase database) : IUnitOfWork, IAs
     /// <summary>Thrown by the commit after it was done: the answer got lost.</summary>
     public Exception? ErrorAfterCommit { get; set; }
 
+    /// <summary>Runs once a transaction is rolled back, as another consumer that waited for it would.</summary>
+    public Action? RolledBack { get; set; }
+
     public IReadOnlyCollection<Envelope> Unsaved => _appended;
 
     public void Append(Envelope envelope)
@@ -87,6 +90,7 @@ internal sealed class FakeUnitOfWork(SqliteDatabase database) : IUnitOfWork, IAs
         Steps.Add("rollback");
         _appended.Clear();
         await DisposeAsync();
+        RolledBack?.Invoke();
     }
 
     /// <summary>Writes in the transaction, as a handler does.</summary>
