@@ -111,7 +111,9 @@ public sealed class BypassGuardTests : IDisposable
         _logs.Messages.Should().BeEmpty("only a handler's transaction is open meanwhile");
 
         using var inside = guard.Enter(isHandler: true);
-        guard.RequestGoesDirectly(Type);
+        using (guard.Enter())
+            guard.RequestGoesDirectly(Type);
+        _logs.Messages.Should().ContainSingle("a scope that a handler makes is inside its transaction");
         guard.RequestGoesDirectly(Type);
 
         _logs.Messages.Should().ContainSingle().Which.Text.Should().Contain(Type);
