@@ -13,11 +13,13 @@ public sealed class PostgresServer : IAsyncDisposable
     private readonly string _binaries;
     private readonly ServerAccount _account;
     private readonly ServerFolder _folder;
+    private readonly string[] _settings;
     private ServerProcess? _process;
     private int _port;
 
-    private PostgresServer(string binaries, ServerAccount account, ServerFolder folder)
+    private PostgresServer(string binaries, ServerAccount account, ServerFolder folder, string[] settings)
     {
+        _settings = settings;
         _binaries = binaries;
         _account = account;
         _folder = folder;
@@ -38,6 +40,9 @@ public sealed class PostgresServer : IAsyncDisposable
 
     public int Port => _port;
 
+    // Of the postmaster, whose children the other processes are.
+    public int ProcessId => _process!.Id;
+
     // Why a server here cannot be set to a language, such as "de_DE"; null: it can.
     public static string? CannotSpeak(string language)
     {
@@ -50,11 +55,16 @@ public sealed class PostgresServer : IAsyncDisposable
     }
 
     // Languages that are not installed on this machine are compiled for this server alone: lc_messages may then be "de_DE.UTF-8".
-    public static async Task<PostgresServer> StartAsync(params string[] languages)
+    public static Task<PostgresServer> StartAsync(params string[] languages) => StartAsync([], languages);
+
+    // With settings such as "shared_buffers=1GB".
+    public static Task<PostgresServer> StartWithAsync(params string[] settings) => StartAsync(settings, []);
+
+    private static async Task<PostgresServer> StartAsync(string[] settings, string[] languages)
     {
         var binaries = FindBinaries();
         var account = ServerAccount.Find("postgres");
-        var server = new PostgresServer(binaries, account, await ServerFolder.CreateAsync(account, "postgres"));
+        var server = new PostgresServer(binaries, account, await ServerFolder.CreateAsync(account, "postgres"), settings);
         try
         {
             foreach (var language in languages)
@@ -153,6 +163,7 @@ public sealed class PostgresServer : IAsyncDisposable
         [
             "listen_addresses=127.0.0.1", $"port={_port}", "unix_socket_directories=",
             "fsync=on", "synchronous_commit=on", "full_page_writes=on", "max_connections=200", "logging_collector=off",
+            .. _settings,
         ];
         _process = _folder.Start(
             Command("postgres", ["-D", _folder.PathOf("data"), .. settings.SelectMany(setting => new[] { "-c", setting })]),

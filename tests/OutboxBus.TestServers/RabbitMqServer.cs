@@ -31,6 +31,8 @@ public sealed class RabbitMqServer : IAsyncDisposable
     // Of the management plug-in; user and password are those of Uri.
     public Uri ManagementUri => Endpoint.Management!;
 
+    public int ProcessId => _process!.Id;
+
     internal string Folder => _folder.FullPath;
 
     internal RabbitMqEndpoint Endpoint => _endpoint ?? throw new InvalidOperationException("The server has not started.");
