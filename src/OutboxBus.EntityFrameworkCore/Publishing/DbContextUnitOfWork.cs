@@ -23,6 +23,9 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     private readonly PendingEnvelopes _pending = new();
 
+    // In a command of the save under way, not yet seen to be saved.
+    private readonly EnvelopeInserts _inserts = new(database);
+
     // In the change tracker, not yet seen to be saved.
     private readonly List<Envelope> _tracked = [];
 
@@ -58,8 +61,16 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     // No interceptor can refuse the save under way any more.
     private bool _saveIsCertain;
 
+    // The transaction that EF Core has begun for the save under way.
+    private bool _saveIsCommitted;
+
     // As it was when the save began: EF Core turns it off while it tells of its looking for changes.
     private bool _detectsChanges;
+    private bool _listens;
+    private bool _acceptsChanges;
+
+    // The save under way has a row of the application's, whose command the envelopes can travel with.
+    private bool _hasCommand;
     private bool _commitIsEvident;
     private bool _atomicityIsOff;
     private bool _rowsWritten;
@@ -73,7 +84,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         get
         {
             lock (_tracked)
-                return [.. _tracked, .. _pending.Snapshot()];
+                return [.. _tracked, .. _inserts.Envelopes, .. _pending.Snapshot()];
         }
     }
 
@@ -92,6 +103,10 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     {
         lock (_tracked)
         {
+            if (!_listens)
+                context.SavingChanges += (_, save) => _acceptsChanges = save.AcceptAllChangesOnSuccess;
+            _listens = true;
+
             // Published by an interceptor of the application that runs after ours, and nothing will detect changes: now or never.
             var isNowOrNever = _saving && !_detectsChanges;
             if (isNowOrNever)
@@ -219,6 +234,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         lock (_tracked)
         {
             _tracked.Clear();
+            _inserts.TakeAll();
             _cancelledLate.Clear();
         }
 
@@ -285,7 +301,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             return;
 
         // A save inside the SavedChanges of another: first things first, or the other's envelopes would take this one's time.
-        if (NoteSaved() > 0 && _cancellations.HaveRun)
+        if (NoteSaved().Envelopes > 0 && _cancellations.HaveRun)
             _cancellations.Saved();
         OfferEnded();
         var database = context.Database;
@@ -302,34 +318,82 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             CheckAtomicity();
         lock (_tracked)
         {
-            Track();
             // A save that an interceptor of the application has refused told nobody of its end.
             if (!_saving)
             {
                 context.ChangeTracker.DetectingAllChanges += TrackLate;
-                context.ChangeTracker.DetectedAllChanges += PrepareToCancel;
+                context.ChangeTracker.DetectedAllChanges += Prepare;
             }
 
             _detectsChanges = context.ChangeTracker.AutoDetectChangesEnabled;
             _saving = true;
+            if (!MayAppend)
+                Track();
         }
 
-        _saveIsCertain = false;
+        (_saveIsCertain, _saveIsCommitted, _hasCommand) = (false, false, false);
         // Nothing will tell that the save has passed the application's interceptors.
         if (!_detectsChanges)
-            PrepareToCancel(this, EventArgs.Empty);
+            Prepare(this, EventArgs.Empty);
     }
 
-    private void PrepareToCancel(object? sender, EventArgs e)
+    /// <summary>Whether the envelopes of the save under way may travel with its command, should it have one; otherwise they are tracked.</summary>
+    // Only if EF Core is about to tell what the save consists of, and if its end is the end of it.
+    private bool MayAppend => database.Dialect.CanAppendInsert && _detectsChanges && _acceptsChanges;
+
+    /// <summary>The save is past the application's interceptors, and EF Core knows what has changed.</summary>
+    private void Prepare(object? sender, EventArgs e)
     {
         if (Lease != context.ContextId.Lease)
             return;
         _saveIsCertain = true;
+        if (MayAppend && _pending.Any)
+            PrepareToAppend();
         if (!_cancellations.AreDue)
             return;
         CheckAtomicity();
         _cancellations.DemandTransaction();
     }
+
+    private void PrepareToAppend()
+    {
+        CheckAtomicity();
+        var onlyInserts = true;
+        foreach (var entry in context.ChangeTracker.Entries())
+        {
+            _hasCommand |= entry.State is EntityState.Added or EntityState.Modified or EntityState.Deleted;
+            // A row that is not there fails the save although its statement has not failed, which undoes nothing without a transaction.
+            onlyInserts &= entry.State == EntityState.Unchanged || (entry.State == EntityState.Added && entry.Metadata.GetInsertStoredProcedure() is null);
+        }
+
+        if (!_hasCommand)
+        {
+            lock (_tracked)
+                Track();
+        }
+        else if (!onlyInserts)
+        {
+            _cancellations.DemandTransaction();
+        }
+    }
+
+    /// <summary>EF Core is about to execute a command of the save under way: the envelopes travel with it.</summary>
+    public void Executing(DbCommand command)
+    {
+        if (!_saving || !_hasCommand)
+            return;
+        lock (_tracked)
+            _inserts.AppendTo(command, _pending.Take());
+    }
+
+    /// <summary>EF Core has read what a command has returned.</summary>
+    public void Executed(DbCommand command, DbDataReader reader) => _inserts.Read(command, reader);
+
+    /// <inheritdoc cref="Executed"/>
+    public Task ExecutedAsync(DbCommand command, DbDataReader reader) => _inserts.ReadAsync(command, reader);
+
+    /// <summary>A transaction begins: that of the save under way, if there is one.</summary>
+    public void TransactionStarted() => _inserts.StartAgain();
 
     /// <summary>Whether the save under way is to take scheduled messages back at this stage.</summary>
     public bool TakesBackAt(SaveStage stage) => _saving && (_saveIsCertain || stage == SaveStage.Begun) && _cancellations.AreDueAt(stage);
@@ -386,7 +450,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         lock (_tracked)
         {
             Untrack(_cancelledLate);
-            Track();
+            if (!MayAppend)
+                Track();
         }
     }
 
@@ -401,13 +466,34 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         envelopes.Clear();
     }
 
+    /// <summary>As the application's own rows the envelopes of a failed save stay in the change tracker: whoever clears it gives them up.</summary>
+    private void TrackFailed()
+    {
+        lock (_tracked)
+        {
+            _pending.PutBack(_inserts.TakeAll());
+            if (!_atomicityIsOff)
+                Track();
+        }
+    }
+
+    private bool HasUnsavedRows()
+    {
+        // Of the save, not of what may have changed since.
+        var detects = context.ChangeTracker.AutoDetectChangesEnabled;
+        context.ChangeTracker.AutoDetectChangesEnabled = false;
+        var hasChanges = context.ChangeTracker.HasChanges();
+        context.ChangeTracker.AutoDetectChangesEnabled = detects;
+        return hasChanges;
+    }
+
     private void EndSaving()
     {
         if (!_saving)
             return;
-        _saving = false;
+        (_saving, _hasCommand) = (false, false);
         context.ChangeTracker.DetectingAllChanges -= TrackLate;
-        context.ChangeTracker.DetectedAllChanges -= PrepareToCancel;
+        context.ChangeTracker.DetectedAllChanges -= Prepare;
         _cancellations.RestoreAutoTransactions();
     }
 
@@ -417,13 +503,16 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         // Of a batch that fails after its first statement no command event tells.
         CommandFailed();
         _cancellations.Failed();
+        // An interceptor of the application may have failed after the save had succeeded.
+        if (_saving && MayAppend && !_saveIsCommitted && HasUnsavedRows())
+            TrackFailed();
         NoteEnd();
     }
 
     /// <summary>SaveChanges has succeeded; returns how many of its rows were envelopes or the inbox record.</summary>
     public int Saved(int rows)
     {
-        _rowsWritten |= rows > 0;
+        _rowsWritten |= rows > 0 || _inserts.AreInserted;
         if (_cancellations.HaveRun)
             _cancellations.Saved();
         // Written after all, as nothing has looked for changes: the next save takes them back.
@@ -440,7 +529,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     private int NoteEnd()
     {
         EndSaving();
-        return _gate is not null && !_flushing ? 0 : DetachRecord() + NoteSaved();
+        return _gate is not null && !_flushing ? 0 : DetachRecord() + NoteSaved().Rows;
     }
 
     /// <summary>A command has failed or was cancelled. PostgreSQL then aborts the transaction it ran in.</summary>
@@ -454,6 +543,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     public void Committed(Guid transaction)
     {
         _cancellations.Committed(transaction);
+        _saveIsCommitted |= _saving;
         if (!AwaitsCommit || transaction != _awaitedTransaction)
             return;
         _unaccepted.Detach();
@@ -494,21 +584,26 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         => envelope.CreatedAt != default
             || (context.Entry(envelope) is { State: not EntityState.Detached } entry && entry.Property(row => row.CreatedAt).CurrentValue != default);
 
-    /// <summary>Hands off what the database has answered for, or keeps it until its transaction has ended; returns how many that were.</summary>
-    private int NoteSaved()
+    /// <summary>
+    /// Hands off what the database has answered for, or keeps it until its transaction has ended; returns how many that were,
+    /// and how many of them were rows of EF Core's.
+    /// </summary>
+    private (int Envelopes, int Rows) NoteSaved()
     {
         // What the application has removed from the change tracker, or published too late for this save, was not saved and stays known as such.
         List<Envelope> inserted;
+        List<Envelope> saved;
         lock (_tracked)
         {
             inserted = _tracked.FindAll(WasInserted);
             _tracked.RemoveAll(inserted.Contains);
+            saved = _inserts.AreInserted ? _inserts.TakeInserted() : [];
         }
 
-        if (inserted.Count == 0)
-            return 0;
+        saved.AddRange(inserted.Select(TakeSaved));
+        if (saved.Count == 0)
+            return default;
 
-        var saved = inserted.ConvertAll(TakeSaved);
         var savedFrom = _savedFrom;
         if (context.Database.CurrentTransaction is { } transaction)
         {
@@ -524,7 +619,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             handOff.Offer(saved, _commitIsEvident ? CommitCertainty.Proven : CommitCertainty.Unverified, savedFrom);
         }
 
-        return saved.Count;
+        return (saved.Count, inserted.Count);
     }
 
     /// <summary>Takes a saved envelope out of the change tracker, unless its changes are unaccepted and its transaction may come to nothing.</summary>

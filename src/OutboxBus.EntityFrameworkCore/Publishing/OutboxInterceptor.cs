@@ -94,9 +94,35 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         return Task.CompletedTask;
     }
 
+    public InterceptionResult<DbDataReader> ReaderExecuting(DbCommand command, CommandEventData eventData, InterceptionResult<DbDataReader> result)
+    {
+        if (eventData.CommandSource == CommandSource.SaveChanges)
+            registry.Find(eventData.Context)?.Executing(command);
+        return result;
+    }
+
+    public ValueTask<InterceptionResult<DbDataReader>> ReaderExecutingAsync(DbCommand command, CommandEventData eventData, InterceptionResult<DbDataReader> result, CancellationToken cancellationToken = default)
+        => ValueTask.FromResult(ReaderExecuting(command, eventData, result));
+
+    public InterceptionResult DataReaderClosing(DbCommand command, DataReaderClosingEventData eventData, InterceptionResult result)
+    {
+        registry.Find(eventData.Context)?.Executed(command, eventData.DataReader);
+        return result;
+    }
+
+    public async ValueTask<InterceptionResult> DataReaderClosingAsync(DbCommand command, DataReaderClosingEventData eventData, InterceptionResult result)
+    {
+        if (registry.Find(eventData.Context) is { } unit)
+            await unit.ExecutedAsync(command, eventData.DataReader).ConfigureAwait(false);
+        return result;
+    }
+
     public DbTransaction TransactionStarted(DbConnection connection, TransactionEndEventData eventData, DbTransaction result)
     {
-        if (registry.Find(eventData.Context) is not { } unit || !unit.TakesBackAt(SaveStage.TransactionBegun))
+        if (registry.Find(eventData.Context) is not { } unit)
+            return result;
+        unit.TransactionStarted();
+        if (!unit.TakesBackAt(SaveStage.TransactionBegun))
             return result;
         try
         {
@@ -113,7 +139,10 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
 
     public async ValueTask<DbTransaction> TransactionStartedAsync(DbConnection connection, TransactionEndEventData eventData, DbTransaction result, CancellationToken cancellationToken = default)
     {
-        if (registry.Find(eventData.Context) is not { } unit || !unit.TakesBackAt(SaveStage.TransactionBegun))
+        if (registry.Find(eventData.Context) is not { } unit)
+            return result;
+        unit.TransactionStarted();
+        if (!unit.TakesBackAt(SaveStage.TransactionBegun))
             return result;
         try
         {

@@ -8,6 +8,15 @@ internal sealed class PendingEnvelopes
     private int _nextSeq;
     private bool _sealed;
 
+    public bool Any
+    {
+        get
+        {
+            lock (_lock)
+                return _envelopes.Count > 0;
+        }
+    }
+
     public List<Envelope> Snapshot()
     {
         lock (_lock)
@@ -43,6 +52,13 @@ internal sealed class PendingEnvelopes
             _envelopes = [];
             return taken;
         }
+    }
+
+    /// <summary>Puts back what was taken and not written.</summary>
+    public void PutBack(IReadOnlyCollection<Envelope> envelopes)
+    {
+        lock (_lock)
+            _envelopes.InsertRange(0, envelopes);
     }
 
     /// <summary>If nothing is pending, from now on an append is an error: the last flush is done.</summary>

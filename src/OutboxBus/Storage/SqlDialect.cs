@@ -9,6 +9,9 @@ namespace OutboxBus.Storage;
 /// <remarks>Each method sets the command's text and adds its parameters. Time in SQL is the database's clock.</remarks>
 public abstract class SqlDialect
 {
+    /// <summary>The name of the first column that <see cref="AppendInsert"/> returns: no column of the application's has it.</summary>
+    public const string InsertedId = "outboxbus_inserted_id";
+
     /// <summary>The engine's name for people.</summary>
     public abstract string Engine { get; }
 
@@ -26,6 +29,20 @@ public abstract class SqlDialect
 
     /// <summary>Reads no row of each table, naming every column: fails when a table or column is missing.</summary>
     public abstract void CheckSchema(DbCommand command);
+
+    /// <summary>
+    /// Whether <see cref="AppendInsert"/> can travel with the statements of a <c>SaveChanges</c>, which costs less than letting EF
+    /// Core track, compare and insert every envelope. The statements of one command must take effect together or not at all.
+    /// </summary>
+    public virtual bool CanAppendInsert => false;
+
+    /// <summary>
+    /// Appends to the command's text and parameters, rather than setting them, a statement that inserts envelopes and returns
+    /// <see cref="InsertedId"/>, <c>visible_at</c>, <c>created_at</c> of each in their order. Either all have a
+    /// <see cref="Envelope.VisibleAt"/>, or none, and the column's default is used. Called only if <see cref="CanAppendInsert"/>.
+    /// </summary>
+    public virtual void AppendInsert(DbCommand command, IReadOnlyList<Envelope> envelopes)
+        => throw new NotSupportedException($"{Engine} inserts no envelopes by a statement of its own.");
 
     /// <summary>
     /// Takes due rows, oldest first, moves <c>visible_at</c> by the lease, counts the claim and returns the rows with the

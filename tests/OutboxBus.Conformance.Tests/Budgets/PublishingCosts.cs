@@ -43,7 +43,9 @@ public sealed class PublishingCosts(PostgreSqlDatabase database) : SuiteOn<Postg
 
             if (time == 0)
                 continue;
-            withMessages.Should().Be(withRows).And.Be(rows + messages == 1 ? 1 : 2, "it is a batch and its COMMIT, or one statement, which needs none");
+            withRows.Should().Be(rows + messages == 1 ? 1 : 2, "it is a batch and its COMMIT, or one statement, which needs none");
+            // The messages travel with the rows' command: with a single row that is one round trip, which takes effect as a whole.
+            withMessages.Should().Be(rows == 1 ? 1 : withRows);
         }
     }
 
