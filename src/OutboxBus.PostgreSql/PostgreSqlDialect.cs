@@ -52,33 +52,23 @@ public sealed class PostgreSqlDialect : SqlDialect
     {
         ArgumentNullException.ThrowIfNull(command);
         ArgumentNullException.ThrowIfNull(envelopes);
-        // Parameters are numbered on, so that names differ from EF Core's and from those of an earlier insert in the same command.
+        // Numbered on, so that the names differ from EF Core's and from those of an earlier insert in the same command.
         var first = command.Parameters.Count;
-        var (visibleAt, itsParameter) = envelopes[0].VisibleAt == default ? ("", "") : ("visible_at, ", $"@outbox{first + 12}, ");
+        if (envelopes.Count == 1)
+            AddRow(command, envelopes[0]);
+        else
+            AddColumns(command, envelopes);
+        var names = string.Join(", ", command.Parameters.Cast<DbParameter>().Skip(first).Select(parameter => $"@{parameter.ParameterName}"));
+        // One row costs the server less as such: a fifth of the statement (pgbench).
+        var rows = envelopes.Count == 1 ? $"values ({names})" : $"select * from unnest({names}) as message";
+        var visibleAt = envelopes[0].VisibleAt == default ? "" : ", visible_at";
         command.CommandText += $"""
 
             insert into {_outbox}
-                (bus, {visibleAt}due_at, seq, message_id, destination, message_type, content_type, headers, properties, body, expires_at, schedule_token)
-            select @outbox{first}, message.*
-            from unnest(
-                {itsParameter}@outbox{first + 1}, @outbox{first + 2}, @outbox{first + 3}, @outbox{first + 4}, @outbox{first + 5}, @outbox{first + 6},
-                @outbox{first + 7}, @outbox{first + 8}, @outbox{first + 9}, @outbox{first + 10}, @outbox{first + 11}) as message
+                (bus, due_at, seq, message_id, destination, message_type, content_type, headers, properties, body, expires_at, schedule_token{visibleAt})
+            {rows}
             returning id as {InsertedId}, visible_at, created_at
             """;
-        AddNext(command, envelopes[0].Bus);
-        AddNext(command, Column(envelopes, envelope => envelope.DueAt));
-        AddNext(command, Column(envelopes, envelope => envelope.Seq));
-        AddNext(command, Column(envelopes, envelope => envelope.MessageId));
-        AddNext(command, Column(envelopes, envelope => envelope.Destination));
-        AddNext(command, Column(envelopes, envelope => envelope.MessageType));
-        AddNext(command, Column(envelopes, envelope => envelope.ContentType));
-        AddNext(command, Column(envelopes, envelope => envelope.Headers));
-        AddNext(command, Column(envelopes, envelope => envelope.Properties));
-        AddNext(command, Column(envelopes, envelope => envelope.Body));
-        AddNext(command, Column(envelopes, envelope => envelope.ExpiresAt));
-        AddNext(command, Column(envelopes, envelope => envelope.ScheduleToken));
-        if (envelopes[0].VisibleAt != default)
-            AddNext(command, Column(envelopes, envelope => envelope.VisibleAt));
     }
 
     /// <inheritdoc />
@@ -373,15 +363,45 @@ public sealed class PostgreSqlDialect : SqlDialect
 
     private static string Prefixed(string alias) => $"{alias}.{EnvelopeReader.Columns.Replace(", ", $", {alias}.", StringComparison.Ordinal)}";
 
+    private static void AddRow(DbCommand command, Envelope envelope)
+    {
+        AddNext(command, envelope.Bus);
+        AddNext(command, envelope.DueAt);
+        AddNext(command, envelope.Seq);
+        AddNext(command, envelope.MessageId);
+        AddNext(command, envelope.Destination);
+        AddNext(command, envelope.MessageType);
+        AddNext(command, envelope.ContentType);
+        AddNext(command, envelope.Headers);
+        AddNext(command, envelope.Properties);
+        AddNext(command, envelope.Body);
+        AddNext(command, envelope.ExpiresAt);
+        AddNext(command, envelope.ScheduleToken);
+        if (envelope.VisibleAt != default)
+            AddNext(command, envelope.VisibleAt);
+    }
+
+    private static void AddColumns(DbCommand command, IReadOnlyList<Envelope> envelopes)
+    {
+        AddNext(command, Column(envelopes, envelope => envelope.Bus));
+        AddNext(command, Column(envelopes, envelope => envelope.DueAt));
+        AddNext(command, Column(envelopes, envelope => envelope.Seq));
+        AddNext(command, Column(envelopes, envelope => envelope.MessageId));
+        AddNext(command, Column(envelopes, envelope => envelope.Destination));
+        AddNext(command, Column(envelopes, envelope => envelope.MessageType));
+        AddNext(command, Column(envelopes, envelope => envelope.ContentType));
+        AddNext(command, Column(envelopes, envelope => envelope.Headers));
+        AddNext(command, Column(envelopes, envelope => envelope.Properties));
+        AddNext(command, Column(envelopes, envelope => envelope.Body));
+        AddNext(command, Column(envelopes, envelope => envelope.ExpiresAt));
+        AddNext(command, Column(envelopes, envelope => envelope.ScheduleToken));
+        if (envelopes[0].VisibleAt != default)
+            AddNext(command, Column(envelopes, envelope => envelope.VisibleAt));
+    }
+
     private static void AddNext<T>(DbCommand command, T value) => Add(command, $"outbox{command.Parameters.Count}", value);
 
-    private static T[] Column<T>(IReadOnlyList<Envelope> envelopes, Func<Envelope, T> value)
-    {
-        var column = new T[envelopes.Count];
-        for (var row = 0; row < column.Length; row++)
-            column[row] = value(envelopes[row]);
-        return column;
-    }
+    private static T[] Column<T>(IReadOnlyList<Envelope> envelopes, Func<Envelope, T> value) => [.. envelopes.Select(value)];
 
     private static void AddKey(DbCommand command, InboxKey key)
     {
