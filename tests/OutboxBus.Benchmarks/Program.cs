@@ -1,25 +1,72 @@
+using System.CommandLine;
+using OutboxBus.Benchmarks;
 using OutboxBus.Benchmarks.Contestants;
 using OutboxBus.Benchmarks.Measuring;
+using OutboxBus.Benchmarks.Reporting;
 using OutboxBus.Benchmarks.Workloads;
+using Spectre.Console;
 
-var which = args.Length > 0 ? args[0].Split(',') : [];
-var only = args.Length > 1 ? args[1].Split(',') : [];
-var repeat = args.Length > 2 ? int.Parse(args[2], System.Globalization.CultureInfo.InvariantCulture) : 2;
-Contestant[] all = [new OutboxBusContestant(), new RawContestant(), new MassTransitDirectContestant()];
-all = [.. all.Where(c => only.Length == 0 || only.Contains(c.Name))];
-Workload[] workloads =
-[
-    new PublishingWorkload("W1", "", all, 5000, 1),
-    new LatencyWorkload("W1-latency", "", all, _ => 100, TimeSpan.FromSeconds(5)),
-    new DrainWorkload("W2-classic", "", [.. all.Where(c => c.Name != "masstransit-direct")], 30000, false),
-    new DrainWorkload("W2-quorum", "", [.. all.Where(c => c.Name != "masstransit-direct")], 30000, true),
-    new ConsumingWorkload("W3", "", all, 4000),
-    new PublishingWorkload("W4", "", all, 1500, 10),
-];
-await using var servers = await BenchmarkServers.StartAsync();
-for (var r = 0; r < repeat; r++)
-foreach (var w in workloads.Where(w => which.Length == 0 || which.Contains(w.Name)))
-    foreach (var c in w.Contestants)
+const double SoakRate = 1_500;
+const int TableWidth = 200;
+
+var quick = new Option<bool>("--quick") { Description = "Two minutes, for a first look." };
+var tiny = new Option<bool>("--tiny") { Description = "Seconds; shows that everything still works and measures nothing." };
+var workload = new Option<string[]>("--workload") { Description = "Only workloads whose names begin so, such as W1 or W2-quorum.", AllowMultipleArgumentsPerToken = true };
+var contestant = new Option<string[]>("--contestant") { Description = "Only these contestants.", AllowMultipleArgumentsPerToken = true };
+var repetitions = new Option<int?>("--repetitions") { Description = "Measured rounds of each workload, after one that is not measured; default 5, or 1 with --quick." };
+var soak = new Option<double?>("--soak") { Description = "Instead of the workloads: so many minutes of half load, and what becomes of memory.", HelpName = "minutes" };
+var soakRate = new Option<double>("--soak-rate") { Description = "Messages per second of the soak.", DefaultValueFactory = _ => SoakRate };
+var json = new Option<FileInfo?>("--json") { Description = "Writes the results to this file." };
+var document = new Option<FileInfo?>("--document") { Description = "Writes the results into this Markdown file and a chart beside it." };
+workload.Aliases.Add("-w");
+contestant.Aliases.Add("-c");
+
+var command = new RootCommand("OutboxBus benchmarks. Starts a PostgreSQL and a RabbitMQ of its own and runs every contestant interleaved.")
+{
+    quick, tiny, workload, contestant, repetitions, soak, soakRate, json, document,
+};
+command.SetAction(async (parsed, cancelled) =>
+{
+    var scale = parsed.GetValue(tiny) ? Scale.Tiny : parsed.GetValue(quick) ? Scale.Quick : Scale.Full;
+    var workloads = parsed.GetValue(soak) is { } minutes
+        ? [new SoakWorkload("soak", $"{minutes} minutes at {parsed.GetValue(soakRate)} messages a second", new OutboxBusContestant(), parsed.GetValue(soakRate), TimeSpan.FromMinutes(minutes))]
+        : Suite.Create(scale, parsed.GetValue(workload) ?? [], parsed.GetValue(contestant) ?? []);
+    if (workloads.Count == 0)
     {
-        Console.WriteLine($"{w.Name} {c} " + string.Join("  ", (await w.RunAsync(c, servers)).Select(s => $"{s.Metric}={s.Value:0.##}")));
+        await Console.Error.WriteLineAsync($"No workload is left. Workloads: {string.Join(", ", Suite.Create(scale, [], []).Select(each => each.Name))}; contestants: {string.Join(", ", Suite.Contestants)}.");
+        return 2;
     }
+
+    // The tables are wider than what a console claims to be when its output goes to a file.
+    AnsiConsole.Profile.Width = Math.Max(AnsiConsole.Profile.Width, TableWidth);
+    AnsiConsole.WriteLine($"{Machine.Describe()}; commit {Machine.Commit()}");
+    await using var servers = await BenchmarkServers.StartAsync();
+    var results = await RunAsync(new BenchmarkRun(servers, workloads, parsed.GetValue(repetitions) ?? scale.Repetitions));
+    foreach (var each in workloads)
+    {
+        AnsiConsole.WriteLine($"\n{each.Name}: {each.Description}");
+        AnsiConsole.Write(new ResultTable(results, each.Name).ToConsole());
+    }
+
+    if (parsed.GetValue(json) is { } jsonFile)
+        await File.WriteAllTextAsync(jsonFile.FullName, results.ToJson(), cancelled);
+    if (parsed.GetValue(document) is { } documentFile)
+        await Document.WriteAsync(documentFile.FullName, results, workloads);
+    return 0;
+});
+return await command.Parse(args).InvokeAsync();
+
+static Task<ResultSet> RunAsync(BenchmarkRun run)
+    => AnsiConsole.Progress().Columns(new SpinnerColumn(), new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+        .StartAsync(async progress =>
+        {
+            var bar = progress.AddTask("starting", maxValue: run.Trials);
+            var trial = 0;
+            var results = await run.RunAsync(name =>
+            {
+                bar.Description = name;
+                bar.Value = trial++;
+            });
+            bar.Value = bar.MaxValue;
+            return results;
+        });

@@ -1,7 +1,13 @@
 namespace OutboxBus.Benchmarks.Contestants;
 
 // Where an application under test runs: a database and a virtual host of its own.
-public sealed record BenchmarkStage(string ConnectionString, Uri VirtualHost, int Prefetch, int Concurrency);
+public sealed record BenchmarkStage(string ConnectionString, Uri VirtualHost)
+{
+    // Of every consumer.
+    public int Prefetch { get; init; } = 32;
+
+    public int Concurrency { get; init; } = 16;
+}
 
 // One way to solve the task; what it does not offer it leaves out of those workloads.
 public abstract class Contestant

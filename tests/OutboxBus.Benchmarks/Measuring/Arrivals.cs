@@ -15,6 +15,7 @@ public sealed class Arrivals : IAsyncDisposable
     private readonly IConnection _connection;
     private readonly IChannel _channel;
     private readonly ConcurrentDictionary<int, long> _seen = new();
+    private int _received;
 
     private Arrivals(IConnection connection, IChannel channel)
     {
@@ -24,6 +25,9 @@ public sealed class Arrivals : IAsyncDisposable
 
     // When each numbered message came in, as timestamps of Stopwatch; after Listen.
     public IReadOnlyDictionary<int, long> Seen => _seen;
+
+    // How many came in; after Listen.
+    public int Received => Volatile.Read(ref _received);
 
     public static async Task<Arrivals> BindAsync(Uri virtualHost, bool quorum, params string[] exchanges)
     {
@@ -67,13 +71,15 @@ public sealed class Arrivals : IAsyncDisposable
             throw new InvalidOperationException($"{count} messages have arrived instead of {messages}.");
     }
 
-    // From now on takes what comes and notes when.
-    public async Task ListenAsync()
+    // From now on takes what comes and, unless told to forget, notes when.
+    public async Task ListenAsync(bool remembers = true)
     {
         var consumer = new AsyncEventingBasicConsumer(_channel);
         consumer.ReceivedAsync += (_, delivery) =>
         {
-            _seen.TryAdd(References.NumberIn(delivery.Body.Span), Stopwatch.GetTimestamp());
+            if (remembers)
+                _seen.TryAdd(References.NumberIn(delivery.Body.Span), Stopwatch.GetTimestamp());
+            Interlocked.Increment(ref _received);
             return Task.CompletedTask;
         };
         await _channel.BasicConsumeAsync(Queue, autoAck: true, consumer);

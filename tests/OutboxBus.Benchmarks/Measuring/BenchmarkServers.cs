@@ -39,9 +39,7 @@ public sealed class BenchmarkServers : IAsyncDisposable
             AutoPrepareMinUsages = 2,
             NoResetOnClose = true,
         }.ConnectionString,
-        await RabbitMq.CreateVirtualHostAsync($"{name}-{Guid.CreateVersion7():N}"),
-        Prefetch: 32,
-        Concurrency: 16);
+        await RabbitMq.CreateVirtualHostAsync($"{name}-{Guid.CreateVersion7():N}"));
 
     public async ValueTask DisposeAsync()
     {

@@ -1,10 +1,11 @@
 using System.Globalization;
 using Npgsql;
+using OutboxBus.TestServers;
 
 namespace OutboxBus.Benchmarks.Measuring;
 
 // What a stretch of work cost: processor time of the three processes, allocations, statements, write-ahead log.
-public sealed class CostMeter(BenchmarkServers servers)
+public sealed class CostMeter(BenchmarkServers servers, PostgresTap? tap)
 {
     private const double TicksPerSecond = 100;
 
@@ -14,7 +15,8 @@ public sealed class CostMeter(BenchmarkServers servers)
         ProcessorSeconds(servers.RabbitMq.ProcessId, withChildren: false),
         GC.GetTotalAllocatedBytes(precise: true),
         await ScalarAsync("select coalesce(sum(calls), 0)::float8 from pg_stat_statements(false)"),
-        await ScalarAsync("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8"));
+        await ScalarAsync("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8"),
+        tap?.RoundTrips);
 
     private async Task<double> ScalarAsync(string query)
     {
@@ -55,12 +57,19 @@ public sealed class CostMeter(BenchmarkServers servers)
     }
 }
 
-public readonly record struct Costs(double ApplicationSeconds, double PostgresSeconds, double BrokerSeconds, double AllocatedBytes, double Statements, double WalBytes)
+public readonly record struct Costs(double ApplicationSeconds, double PostgresSeconds, double BrokerSeconds, double AllocatedBytes, double Statements, double WalBytes, long? RoundTrips)
 {
-    // Per message, or per thousand where the name says so.
+    // Per message, or per thousand where the name says so; round trips only if they were counted.
     public IEnumerable<Sample> Since(Costs before, int messages)
     {
         double PerThousand(double after, double earlier) => (after - earlier) * 1000 / messages;
+        // The tap itself costs processor time, so that nothing else is worth telling.
+        if (RoundTrips is { } roundTrips && before.RoundTrips is { } earlierTrips)
+        {
+            yield return new("round_trips_per_message", "", PerThousand(roundTrips, earlierTrips) / 1000);
+            yield break;
+        }
+
         yield return new("application_cpu_s_per_1000", "s", PerThousand(ApplicationSeconds, before.ApplicationSeconds));
         yield return new("postgres_cpu_s_per_1000", "s", PerThousand(PostgresSeconds, before.PostgresSeconds));
         yield return new("broker_cpu_s_per_1000", "s", PerThousand(BrokerSeconds, before.BrokerSeconds));

@@ -9,21 +9,21 @@ public sealed class ConsumingWorkload(string name, string description, IReadOnly
 {
     public override IReadOnlyList<Contestant> Contestants => contestants;
 
-    public override async Task<IReadOnlyList<Sample>> RunAsync(Contestant contestant, BenchmarkServers servers)
+    public override bool CountsRoundTrips => true;
+
+    public override async Task<IReadOnlyList<Sample>> RunAsync(Trial trial)
     {
-        var stage = await servers.CreateStageAsync(Name);
-        await using var application = contestant.CreateConsumer(stage)!;
-        await using var arrivals = await Arrivals.BindAsync(stage.VirtualHost, quorum: false, application.OutputExchange);
+        await using var application = trial.Contestant.CreateConsumer(trial.Stage)!;
+        await using var arrivals = await Arrivals.BindAsync(trial.Stage.VirtualHost, quorum: false, application.OutputExchange);
         await application.FillAsync(orders);
-        var meter = new CostMeter(servers);
         await application.StartAsync();
 
         await arrivals.WaitForAsync(orders / 10, Patience);
-        var before = await meter.ReadAsync();
+        var before = await trial.Meter.ReadAsync();
         var (alreadyThere, started) = (await arrivals.CountAsync(), Stopwatch.GetTimestamp());
         await arrivals.WaitForAsync(orders, Patience);
         var elapsed = Stopwatch.GetElapsedTime(started);
-        var after = await meter.ReadAsync();
+        var after = await trial.Meter.ReadAsync();
 
         await arrivals.CheckAsync(orders);
         return [new("messages_per_second", "1/s", (orders - alreadyThere) / elapsed.TotalSeconds), .. after.Since(before, orders - alreadyThere)];

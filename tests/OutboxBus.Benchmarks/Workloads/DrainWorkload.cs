@@ -9,26 +9,24 @@ public sealed class DrainWorkload(string name, string description, IReadOnlyList
 {
     public override IReadOnlyList<Contestant> Contestants => contestants;
 
-    public override async Task<IReadOnlyList<Sample>> RunAsync(Contestant contestant, BenchmarkServers servers)
+    public override async Task<IReadOnlyList<Sample>> RunAsync(Trial trial)
     {
-        var stage = await servers.CreateStageAsync(Name);
-        await Backlog.CreateAsync(stage, rows);
+        await Backlog.CreateAsync(trial.Stage, rows);
         // The raw loop's exchange, and OutboxBus'.
-        await using var arrivals = await Arrivals.BindAsync(stage.VirtualHost, quorum, RawContestant.OrdersExchange, MassTransitNames.ExchangeOf<OrderPlaced>());
-        var meter = new CostMeter(servers);
-        await using var application = contestant.CreateDrain(stage)!;
+        await using var arrivals = await Arrivals.BindAsync(trial.Stage.VirtualHost, quorum, RawContestant.OrdersExchange, MassTransitNames.ExchangeOf<OrderPlaced>());
+        await using var application = trial.Contestant.CreateDrain(trial.Stage)!;
         await application.StartAsync();
 
         var first = rows / 10;
         await arrivals.WaitForAsync(first, Patience);
-        var before = await meter.ReadAsync();
+        var before = await trial.Meter.ReadAsync();
         var (alreadyThere, started) = (await arrivals.CountAsync(), Stopwatch.GetTimestamp());
         await arrivals.WaitForAsync(rows, Patience);
         var elapsed = Stopwatch.GetElapsedTime(started);
-        var after = await meter.ReadAsync();
+        var after = await trial.Meter.ReadAsync();
 
         await arrivals.CheckAsync(rows);
-        await Backlog.WaitUntilEmptyAsync(stage, Patience);
+        await Backlog.WaitUntilEmptyAsync(trial.Stage, Patience);
         return [new("messages_per_second", "1/s", (rows - alreadyThere) / elapsed.TotalSeconds), .. after.Since(before, rows - alreadyThere)];
     }
 }

@@ -6,25 +6,26 @@ using OutboxBus.Benchmarks.Measuring;
 namespace OutboxBus.Benchmarks.Workloads;
 
 // Orders come in at a steady rate, whatever becomes of those before; how long after the commit a consumer has the message.
-public sealed class LatencyWorkload(string name, string description, IReadOnlyList<Contestant> contestants, Func<Contestant, double> rate, TimeSpan duration) : Workload(name, description)
+public sealed class LatencyWorkload(string name, string description, IReadOnlyList<Contestant> contestants, double? perSecond, TimeSpan duration) : Workload(name, description)
 {
+    private const double RateWithoutW1 = 500;
     private static readonly TimeSpan s_warmUp = TimeSpan.FromSeconds(1);
 
     public override IReadOnlyList<Contestant> Contestants => contestants;
 
-    public override async Task<IReadOnlyList<Sample>> RunAsync(Contestant contestant, BenchmarkServers servers)
+    public override async Task<IReadOnlyList<Sample>> RunAsync(Trial trial)
     {
-        var stage = await servers.CreateStageAsync(Name);
-        await using var application = contestant.CreatePublisher(stage)!;
-        await using var arrivals = await Arrivals.BindAsync(stage.VirtualHost, quorum: false, application.Exchange);
+        await using var application = trial.Contestant.CreatePublisher(trial.Stage)!;
+        await using var arrivals = await Arrivals.BindAsync(trial.Stage.VirtualHost, quorum: false, application.Exchange);
         await arrivals.ListenAsync();
         await application.StartAsync();
 
-        var perSecond = rate(contestant);
+        // Half of what it reached before, in the same run.
+        var offered = perSecond ?? (trial.Results.Find("W1", trial.Contestant.Name, "messages_per_second")?.Median / 2) ?? RateWithoutW1;
         var committed = new ConcurrentDictionary<int, long>();
-        var warmUp = (int)(perSecond * s_warmUp.TotalSeconds);
-        var orders = warmUp + (int)(perSecond * duration.TotalSeconds);
-        await PlaceAsync(application, orders, perSecond, committed);
+        var warmUp = (int)(offered * s_warmUp.TotalSeconds);
+        var orders = warmUp + (int)(offered * duration.TotalSeconds);
+        await PlaceAsync(application, orders, offered, committed);
         await WaitAsync(arrivals, orders);
 
         var latencies = Enumerable.Range(warmUp + 1, orders - warmUp)
@@ -34,17 +35,17 @@ public sealed class LatencyWorkload(string name, string description, IReadOnlyLi
         [
             new("latency_p50_ms", "ms", latencies[latencies.Count / 2]),
             new("latency_p99_ms", "ms", latencies[latencies.Count * 99 / 100]),
-            new("offered_per_second", "1/s", perSecond),
+            new("offered_per_second", "1/s", offered),
         ];
     }
 
-    private static async Task PlaceAsync(IPublishingApp application, int orders, double perSecond, ConcurrentDictionary<int, long> committed)
+    private static async Task PlaceAsync(IPublishingApp application, int orders, double offered, ConcurrentDictionary<int, long> committed)
     {
         var started = Stopwatch.GetTimestamp();
         var placing = new List<Task>(orders);
         for (var number = 1; number <= orders; number++)
         {
-            var ahead = TimeSpan.FromSeconds(number / perSecond) - Stopwatch.GetElapsedTime(started);
+            var ahead = TimeSpan.FromSeconds(number / offered) - Stopwatch.GetElapsedTime(started);
             if (ahead > TimeSpan.FromMilliseconds(1))
                 await Task.Delay(ahead);
             placing.Add(PlaceOneAsync(number));

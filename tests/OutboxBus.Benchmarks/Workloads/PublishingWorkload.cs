@@ -11,11 +11,12 @@ public sealed class PublishingWorkload(string name, string description, IReadOnl
 
     public override IReadOnlyList<Contestant> Contestants => contestants;
 
-    public override async Task<IReadOnlyList<Sample>> RunAsync(Contestant contestant, BenchmarkServers servers)
+    public override bool CountsRoundTrips => true;
+
+    public override async Task<IReadOnlyList<Sample>> RunAsync(Trial trial)
     {
-        var stage = await servers.CreateStageAsync(Name);
-        await using var application = contestant.CreatePublisher(stage)!;
-        await using var arrivals = await Arrivals.BindAsync(stage.VirtualHost, quorum: false, application.Exchange);
+        await using var application = trial.Contestant.CreatePublisher(trial.Stage)!;
+        await using var arrivals = await Arrivals.BindAsync(trial.Stage.VirtualHost, quorum: false, application.Exchange);
         await application.StartAsync();
 
         // Connections, prepared statements, the first message of its type.
@@ -23,15 +24,14 @@ public sealed class PublishingWorkload(string name, string description, IReadOnl
         await PlaceAsync(application, warmUp);
         await arrivals.WaitForAsync(warmUp * messagesPerOrder, Patience);
 
-        var meter = new CostMeter(servers);
-        var before = await meter.ReadAsync();
+        var before = await trial.Meter.ReadAsync();
         var started = Stopwatch.GetTimestamp();
         await PlaceAsync(application, orders);
         var committed = Stopwatch.GetElapsedTime(started);
         var messages = orders * messagesPerOrder;
         await arrivals.WaitForAsync((warmUp * messagesPerOrder) + messages, Patience);
         var arrived = Stopwatch.GetElapsedTime(started);
-        var after = await meter.ReadAsync();
+        var after = await trial.Meter.ReadAsync();
 
         await arrivals.CheckAsync((warmUp * messagesPerOrder) + messages);
         return

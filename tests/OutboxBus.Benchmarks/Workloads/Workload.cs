@@ -14,6 +14,15 @@ public abstract class Workload(string name, string description)
 
     public abstract IReadOnlyList<Contestant> Contestants { get; }
 
+    // Whether its round trips are worth counting, in a trial of their own through a tap.
+    public virtual bool CountsRoundTrips => false;
+
+    // At most so many measured trials; some need no repetition.
+    public virtual int MaxRepetitions => int.MaxValue;
+
     // What was measured; throws if anything was lost or doubled.
-    public abstract Task<IReadOnlyList<Sample>> RunAsync(Contestant contestant, BenchmarkServers servers);
+    public abstract Task<IReadOnlyList<Sample>> RunAsync(Trial trial);
 }
+
+// One run of a workload. The results are those of the run so far.
+public sealed record Trial(Contestant Contestant, BenchmarkStage Stage, CostMeter Meter, ResultSet Results);
