@@ -32,6 +32,7 @@ internal sealed class EnvelopeSends(
 
     private readonly Suspects _suspects = new();
     private readonly UnknownTypes _unknownTypes = new(time);
+    private readonly SendLimits _limits = new(options.SendTimeout, time);
     private readonly SemaphoreSlim _window = new(options.MaxInFlight, options.MaxInFlight);
     private readonly SemaphoreSlim _apart = new(1, 1);
     private readonly long _started = time.GetTimestamp();
@@ -191,13 +192,12 @@ internal sealed class EnvelopeSends(
 
     private async Task<SendOutcome> SendWithinLimitAsync(Envelope envelope, CancellationToken abortSending)
     {
-        using var limit = new CancellationTokenSource(options.SendTimeout, time);
-        using var ended = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, abortSending);
+        var ended = _limits.Begin(abortSending);
         try
         {
             await faults.ReachAsync(FaultPoint.BeforeSend, envelope);
             // The sender may hang in spite of its token; the wait ends all the same, and the outcome is unknown.
-            return await sender.SendAsync(envelope, ended.Token).WaitAsync(ended.Token);
+            return await sender.SendAsync(envelope, ended).WaitAsync(ended);
         }
         catch (OperationCanceledException exception) when (!abortSending.IsCancellationRequested)
         {

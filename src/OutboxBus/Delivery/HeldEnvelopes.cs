@@ -14,7 +14,7 @@ internal sealed class HeldEnvelopes
     public int Count => _held.Count;
 
     /// <summary>Holds an envelope; false when this very message is held already, such as a hand-off that waited out its lease and was claimed since.</summary>
-    public bool TryAdd(Envelope envelope) => ReferenceEquals(
+    public bool TryAdd(Envelope envelope) => _held.TryAdd(envelope.Id, envelope) || ReferenceEquals(
         _held.AddOrUpdate(envelope.Id, envelope, (_, held) => held.MessageId == envelope.MessageId ? held : envelope),
         envelope);
 
