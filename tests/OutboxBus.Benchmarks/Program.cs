@@ -1,6 +1,7 @@
 using System.CommandLine;
 using OutboxBus.Benchmarks;
 using OutboxBus.Benchmarks.Contestants;
+using OutboxBus.Benchmarks.Contestants.Wolverine;
 using OutboxBus.Benchmarks.Measuring;
 using OutboxBus.Benchmarks.Reporting;
 using OutboxBus.Benchmarks.Workloads;
@@ -18,15 +19,23 @@ var soak = new Option<double?>("--soak") { Description = "Instead of the workloa
 var soakRate = new Option<double>("--soak-rate") { Description = "Messages per second of the soak.", DefaultValueFactory = _ => SoakRate };
 var json = new Option<FileInfo?>("--json") { Description = "Writes the results to this file." };
 var document = new Option<FileInfo?>("--document") { Description = "Writes the results into this Markdown file and a chart beside it." };
+// After a change to Wolverine's handler, its messages or its settings.
+var writeHandlerCode = new Option<bool>("--write-wolverine-code") { Hidden = true };
 workload.Aliases.Add("-w");
 contestant.Aliases.Add("-c");
 
 var command = new RootCommand("OutboxBus benchmarks. Starts a PostgreSQL and a RabbitMQ of its own and runs every contestant interleaved.")
 {
-    quick, tiny, workload, contestant, repetitions, soak, soakRate, json, document,
+    quick, tiny, workload, contestant, repetitions, soak, soakRate, json, document, writeHandlerCode,
 };
 command.SetAction(async (parsed, cancelled) =>
 {
+    if (parsed.GetValue(writeHandlerCode))
+    {
+        await WolverineHandlerCode.WriteAsync();
+        return 0;
+    }
+
     var scale = parsed.GetValue(tiny) ? Scale.Tiny : parsed.GetValue(quick) ? Scale.Quick : Scale.Full;
     var workloads = parsed.GetValue(soak) is { } minutes
         ? [new SoakWorkload("soak", $"{minutes} minutes at {parsed.GetValue(soakRate)} messages a second", new OutboxBusContestant(), parsed.GetValue(soakRate), TimeSpan.FromMinutes(minutes))]

@@ -1,15 +1,12 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
-using OutboxBus.Benchmarks.Contestants;
 using Wolverine;
 using Wolverine.RabbitMQ;
 
-namespace OutboxBus.Benchmarks.Wolverine;
+namespace OutboxBus.Benchmarks.Contestants.Wolverine;
 
 public sealed class WolverineConsumingApp(BenchmarkStage stage) : IConsumingApp
 {
-    private const string InputQueue = "bench-input";
-
     // As many confirms as RabbitMQ.Client leaves outstanding on one channel.
     private const int FillConcurrency = 128;
 
@@ -19,13 +16,13 @@ public sealed class WolverineConsumingApp(BenchmarkStage stage) : IConsumingApp
 
     public async Task FillAsync(int messages)
     {
-        using var host = Hosting.BuildWithoutStore(stage, options => options.PublishMessage<OrderPlaced>().ToRabbitQueue(InputQueue));
+        using var host = WolverineHost.BuildWithoutStore(stage, options => options.PublishMessage<OrderPlaced>().ToRabbitQueue(MassTransitNames.InputQueue));
         await host.StartAsync();
         await Parallel.ForAsync(0, messages, new ParallelOptions { MaxDegreeOfParallelism = FillConcurrency }, async (i, _) =>
         {
             await using var scope = host.Services.CreateAsyncScope();
             var bus = scope.ServiceProvider.GetRequiredService<IMessageBus>();
-            await bus.PublishAsync(SampleOrders.Placed(Guid.CreateVersion7(), $"order-{i}"));
+            await bus.PublishAsync(Samples.Placed(Guid.CreateVersion7(), References.Of(i)));
         });
         await host.StopAsync();
     }
@@ -33,7 +30,7 @@ public sealed class WolverineConsumingApp(BenchmarkStage stage) : IConsumingApp
     public async Task StartAsync()
     {
         _host = BuildHost();
-        await Hosting.CreateSchemaAsync(_host);
+        await WolverineHost.CreateSchemaAsync(_host);
         await _host.StartAsync();
     }
 
@@ -45,11 +42,11 @@ public sealed class WolverineConsumingApp(BenchmarkStage stage) : IConsumingApp
         _host.Dispose();
     }
 
-    internal IHost BuildHost() => Hosting.Build(stage, options =>
+    internal IHost BuildHost() => WolverineHost.Build(stage, options =>
     {
         options.Discovery.IncludeType(typeof(OrderPlacedHandler));
-        options.PublishMessage<OrderShipped>().ToRabbitExchange(OutputExchange, Hosting.Fanout);
-        options.ListenToRabbitQueue(InputQueue)
+        options.PublishMessage<OrderShipped>().ToRabbitExchange(OutputExchange, WolverineHost.Fanout);
+        options.ListenToRabbitQueue(MassTransitNames.InputQueue)
             .PreFetchCount((ushort)stage.Prefetch)
             .MaximumParallelMessages(stage.Concurrency);
     });

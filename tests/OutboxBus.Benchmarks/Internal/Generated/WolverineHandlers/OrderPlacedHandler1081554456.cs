@@ -23,7 +23,7 @@ namespace Internal.Generated.WolverineHandlers
             await using var serviceScope = _serviceScopeFactory.CreateAsyncScope();
             Microsoft.Extensions.DependencyInjection.ServiceProviderServiceExtensions.GetRequiredService<Wolverine.Runtime.ScopedMessageContextHolder>(serviceScope.ServiceProvider).Context = context;
             // This service has been marked as requiring service location independent of Wolverine's ability to use constructor injection of everything else
-            var shopDb = Microsoft.Extensions.DependencyInjection.ServiceProviderServiceExtensions.GetRequiredService<OutboxBus.Benchmarks.Wolverine.ShopDb>(serviceScope.ServiceProvider);
+            var shopDb = Microsoft.Extensions.DependencyInjection.ServiceProviderServiceExtensions.GetRequiredService<OutboxBus.Benchmarks.Contestants.Wolverine.WolverineShopDb>(serviceScope.ServiceProvider);
             // The actual message body
             var orderPlaced = (OutboxBus.Benchmarks.Contestants.OrderPlaced)context.Envelope.Message;
 
@@ -39,11 +39,11 @@ namespace Internal.Generated.WolverineHandlers
 
             try
             {
-                Wolverine.Runtime.WolverineTracing.MessageActivity(context.Envelope)?.SetTag("message.handler", "OutboxBus.Benchmarks.Wolverine.OrderPlacedHandler");
-                Wolverine.Runtime.WolverineTracing.MessageActivity(context.Envelope)?.SetTag("handler.type", "OutboxBus.Benchmarks.Wolverine.OrderPlacedHandler");
+                Wolverine.Runtime.WolverineTracing.MessageActivity(context.Envelope)?.SetTag("message.handler", "OutboxBus.Benchmarks.Contestants.Wolverine.OrderPlacedHandler");
+                Wolverine.Runtime.WolverineTracing.MessageActivity(context.Envelope)?.SetTag("handler.type", "OutboxBus.Benchmarks.Contestants.Wolverine.OrderPlacedHandler");
                 
                 // The actual message execution
-                var outgoing1 = OutboxBus.Benchmarks.Wolverine.OrderPlacedHandler.Handle(orderPlaced, shopDb);
+                var outgoing1 = OutboxBus.Benchmarks.Contestants.Wolverine.OrderPlacedHandler.Handle(orderPlaced, shopDb);
 
                 
                 // Outgoing, cascaded message

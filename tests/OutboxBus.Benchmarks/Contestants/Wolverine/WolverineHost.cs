@@ -4,16 +4,15 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Npgsql;
-using OutboxBus.Benchmarks.Contestants;
 using Wolverine;
 using Wolverine.EntityFrameworkCore;
 using Wolverine.Postgresql;
 using Wolverine.RabbitMQ;
 
-namespace OutboxBus.Benchmarks.Wolverine;
+namespace OutboxBus.Benchmarks.Contestants.Wolverine;
 
 // What both applications share: durable messaging on PostgreSQL, RabbitMQ with publisher confirms, nothing that only observes.
-internal static class Hosting
+internal static class WolverineHost
 {
     internal const string MessageSchema = "wolverine";
 
@@ -23,7 +22,7 @@ internal static class Hosting
         // One pool for the contexts and for the message store.
         var dataSource = NpgsqlDataSource.Create(stage.ConnectionString);
         builder.Services.AddSingleton(_ => dataSource);
-        builder.Services.AddDbContextPool<ShopDb>(options => options.UseNpgsql(dataSource));
+        builder.Services.AddDbContextPool<WolverineShopDb>(options => options.UseNpgsql(dataSource));
         builder.UseWolverine(options =>
         {
             UseRabbitMq(options, stage);
@@ -59,7 +58,7 @@ internal static class Hosting
     internal static async Task CreateSchemaAsync(IHost host)
     {
         await using var scope = host.Services.CreateAsyncScope();
-        await scope.ServiceProvider.GetRequiredService<ShopDb>().Database.EnsureCreatedAsync();
+        await scope.ServiceProvider.GetRequiredService<WolverineShopDb>().Database.EnsureCreatedAsync();
     }
 
     private static HostApplicationBuilder Silent()
@@ -71,12 +70,12 @@ internal static class Hosting
 
     private static void UseRabbitMq(WolverineOptions options, BenchmarkStage stage)
     {
-        options.ApplicationAssembly = typeof(Hosting).Assembly;
+        options.ApplicationAssembly = typeof(WolverineHost).Assembly;
         // Handlers are named by the application that has them: a handler found by convention would get published messages locally.
         options.Discovery.DisableConventionalDiscovery();
         // From Internal/Generated: nothing is compiled at run time.
         options.CodeGeneration.TypeLoadMode = TypeLoadMode.Static;
-        options.CodeGeneration.GeneratedCodeOutputPath = HandlerCode.Folder();
+        options.CodeGeneration.GeneratedCodeOutputPath = WolverineHandlerCode.Folder();
         options.UseRabbitMq(stage.VirtualHost)
             // Both: without tracking a publish returns after the socket write, and the outgoing row is deleted before the broker has the message.
             .ConfigureChannelCreation(channel =>
