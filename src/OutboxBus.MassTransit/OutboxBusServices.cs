@@ -141,7 +141,8 @@ internal static class OutboxBusServices
         services.AddSingleton(KnownTypes.OfAssembly(contextAssembly));
         if (Assembly.GetEntryAssembly() is { } application && application != contextAssembly)
             services.AddSingleton(KnownTypes.OfAssembly(application));
-        services.AddSingleton<IEnvelopeSender, BusEnvelopeSender>();
+        // A transport package may have registered its own already.
+        services.TryAddSingleton<IEnvelopeSender, BusEnvelopeSender>();
         services.AddSingleton<IHostedService>(provider => new DeliveryService(
             Envelope.DefaultBus,
             provider.GetRequiredService<IOutboxDatabase>(),

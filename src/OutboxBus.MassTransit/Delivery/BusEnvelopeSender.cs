@@ -2,9 +2,7 @@ using System.Diagnostics;
 using System.Net.Mime;
 using System.Text.Json;
 using MassTransit;
-using MassTransit.Logging;
 using MassTransit.Serialization;
-using OutboxBus.Diagnostics;
 using OutboxBus.MassTransit.Storage;
 
 namespace OutboxBus.MassTransit.Delivery;
@@ -38,7 +36,7 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
             return SendOutcome.Corrupt(exception);
         }
 
-        using var activity = StartActivity(envelope, pipe);
+        using var activity = DeliverActivity.Start(envelope, pipe.Headers);
         // The transport's own span continues the trace of the publisher, not this one.
         Activity.Current = null;
         try
@@ -63,6 +61,12 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
             return TransportErrors.Classify(exception);
         }
     }
+
+    /// <summary>What is left of a message's life now, told to the broker; null: it does not expire.</summary>
+    public static TimeSpan? TimeToLive(Envelope envelope, TimeProvider time)
+        => envelope.ExpiresAt is not { } expiresAt ? null
+            : expiresAt - time.GetUtcNow().UtcDateTime is var left && left > TimeSpan.Zero ? left
+            : TimeSpan.FromMilliseconds(1);
 
     /// <summary>
     /// Waits once until the receive endpoints are there. The bus starts in the background, later still if the broker is
@@ -102,35 +106,12 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
         return time.GetElapsedTime(_partlyUpSince.Value) > LongestStart;
     }
 
-    /// <summary>A span that links to the publisher's: a message may leave hours later, and a parent kept open that long helps nobody.</summary>
-    private static Activity? StartActivity(Envelope envelope, EnvelopePipe pipe)
-    {
-        if (!OutboxBusTelemetry.Activities.HasListeners())
-            return null;
-        ActivityLink[] links = ActivityContext.TryParse(pipe.TraceParent, null, out var publisher) ? [new ActivityLink(publisher)] : [];
-        return OutboxBusTelemetry.Activities.StartActivity(
-            "outboxbus deliver",
-            ActivityKind.Producer,
-            parentContext: default,
-            tags:
-            [
-                new("messaging.system", "outboxbus"),
-                new("messaging.operation.name", "deliver"),
-                new("messaging.operation.type", "send"),
-                new("messaging.message.id", envelope.MessageId.ToString()),
-                new("outboxbus.message_type", envelope.MessageType),
-                new("outboxbus.attempt", envelope.Attempts + 1),
-            ],
-            links: links);
-    }
-
     /// <summary>Makes a send context look as it did when the message was captured.</summary>
     private sealed class EnvelopePipe : IPipe<SendContext>
     {
         private readonly Envelope _envelope;
         private readonly TimeProvider _time;
         private readonly StoredProperties _properties;
-        private readonly Dictionary<string, object> _headers;
         private readonly CopyBodySerializer _serializer;
 
         public EnvelopePipe(Envelope envelope, TimeProvider time)
@@ -138,26 +119,24 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
             _envelope = envelope;
             _time = time;
             _properties = StoredProperties.Parse(envelope.Properties);
-            _headers = StoredHeaders.Parse(envelope.Headers);
+            Headers = StoredHeaders.Parse(envelope.Headers);
             _serializer = new CopyBodySerializer(new ContentType(envelope.ContentType), new BytesMessageBody(envelope.Body));
         }
 
-        public string? TraceParent => _headers.TryGetValue(DiagnosticHeaders.ActivityId, out var value) ? value as string : null;
+        public Dictionary<string, object> Headers { get; }
 
         public Task Send(SendContext context)
         {
             context.MessageId = _envelope.MessageId;
             _properties.ApplyTo(context);
-            foreach (var (name, value) in _headers)
+            foreach (var (name, value) in Headers)
                 context.Headers.Set(name, value);
-            if (_envelope.ExpiresAt is { } expiresAt)
-                context.TimeToLive = Positive(expiresAt - _time.GetUtcNow().UtcDateTime);
+            if (TimeToLive(_envelope, _time) is { } timeToLive)
+                context.TimeToLive = timeToLive;
             context.Serializer = _serializer;
             return Task.CompletedTask;
         }
 
         public void Probe(ProbeContext context) => context.CreateFilterScope("outboxbus-envelope");
-
-        private static TimeSpan Positive(TimeSpan time) => time > TimeSpan.Zero ? time : TimeSpan.FromMilliseconds(1);
     }
 }

@@ -17,7 +17,7 @@ public sealed class OnTheWire
     private static readonly TimeSpan TimeToLive = TimeSpan.FromMinutes(10);
 
     // What a publisher may set beside the message, all of it and little of it: a transport that is told nothing must set nothing.
-    private static readonly Dictionary<string, Action<SendContext>> Ways = new()
+    internal static readonly Dictionary<string, Action<SendContext>> Ways = new()
     {
         ["with nothing set"] = static _ => { },
         ["with a routing key"] = static context => context.SetRoutingKey("north"),
@@ -133,7 +133,7 @@ public sealed class OnTheWire
         app.Probe.Of("wire").Select(sighting => sighting.What).Should().Equal(message);
     }
 
-    private static void SetEverything(SendContext context)
+    internal static void SetEverything(SendContext context)
     {
         var id = Guid.Parse("5a3e8f50-8f57-4c1e-9d0a-3f1d2c4b5a69");
         context.CorrelationId = Guid.Parse("0a3e8f50-8f57-4c1e-9d0a-3f1d2c4b5a69");

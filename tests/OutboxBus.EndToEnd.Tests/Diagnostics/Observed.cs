@@ -12,6 +12,7 @@ using Xunit;
 
 namespace OutboxBus.EndToEnd.Tests.Diagnostics;
 
+[Collection(TracesOfMassTransit.Name)]
 public sealed class Observed
 {
     private const int Duplicate = 301;

@@ -39,6 +39,28 @@ internal sealed class RawBroker : IAsyncDisposable
         await channel.ExchangeDeclareAsync(exchange, ExchangeType.Direct, durable: true);
     }
 
+    /// <summary>A durable queue bound to a durable exchange of any type, which may exist.</summary>
+    public async Task BindAsync(string queue, string exchange, string exchangeType, string routingKey = "", IDictionary<string, object?>? arguments = null)
+    {
+        await using var channel = await _connection.CreateChannelAsync();
+        await channel.ExchangeDeclareAsync(exchange, exchangeType, durable: true);
+        await channel.QueueDeclareAsync(queue, durable: true, exclusive: false, autoDelete: false, arguments);
+        await channel.QueueBindAsync(queue, exchange, routingKey);
+    }
+
+    public async Task PurgeAsync(IEnumerable<string> queues)
+    {
+        await using var channel = await _connection.CreateChannelAsync();
+        foreach (var queue in queues)
+            await channel.QueuePurgeAsync(queue);
+    }
+
+    public async Task DeleteExchangeAsync(string exchange)
+    {
+        await using var channel = await _connection.CreateChannelAsync();
+        await channel.ExchangeDeleteAsync(exchange);
+    }
+
     public static string ExchangeOf(Type messageType) => $"{messageType.Namespace}:{messageType.Name}";
 
     /// <summary>How many messages wait in a queue; null: there is no such queue.</summary>

@@ -27,6 +27,9 @@ public sealed class Stack : IAsyncDisposable
     /// <summary>Further settings of the RabbitMQ transport, such as a serializer.</summary>
     public Action<IRabbitMqBusFactoryConfigurator>? ConfigureRabbitMq { get; set; }
 
+    /// <summary>Whether new applications send past MassTransit's send path, which is their default.</summary>
+    public bool SendsDirectly { get; set; } = true;
+
     /// <summary>Further settings of the transport of an existing application, before its endpoints are configured.</summary>
     public Action<IBusRegistrationContext, IBusFactoryConfigurator>? ConfigureTransport { get; set; }
 
@@ -73,7 +76,7 @@ public sealed class Stack : IAsyncDisposable
         if (Broker is null)
             bus.UseInMemory();
         else
-            bus.UseRabbitMq(Broker.AbsoluteUri, ConfigureRabbitMq);
+            bus.UseRabbitMq(Broker.AbsoluteUri, ConfigureRabbitMq, SendsDirectly);
     }
 
     public void UseTransport(IBusRegistrationConfigurator bus)
