@@ -3,6 +3,7 @@ using System.Reflection;
 using MassTransit;
 using MassTransit.DependencyInjection;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
@@ -94,7 +95,10 @@ internal static class OutboxBusServices
             provider.GetRequiredService<ILogger<DbContextUnitOfWork>>()));
         services.AddSingleton<OutboxInterceptor>();
         services.AddScoped<IUnitOfWorkSource, DbContextUnitOfWorkSource<TDbContext>>();
-        services.ConfigureDbContext<TDbContext>((provider, context) => context.AddInterceptors(provider.GetRequiredService<OutboxInterceptor>()));
+        services.ConfigureDbContext<TDbContext>((provider, context) => context
+            .AddInterceptors(provider.GetRequiredService<OutboxInterceptor>())
+            // The statement that inserts envelopes travels with a command of EF Core's, which does not expect its result.
+            .ConfigureWarnings(warnings => warnings.Ignore(RelationalEventId.UnexpectedTrailingResultSetWhenSaving)));
     }
 
     private static void AddPublishing(IServiceCollection services)
