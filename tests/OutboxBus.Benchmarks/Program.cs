@@ -14,7 +14,7 @@ var quick = new Option<bool>("--quick") { Description = "Two minutes, for a firs
 var tiny = new Option<bool>("--tiny") { Description = "Seconds; shows that everything still works and measures nothing." };
 var workload = new Option<string[]>("--workload") { Description = "Only workloads whose names begin so, such as W1 or W2-quorum.", AllowMultipleArgumentsPerToken = true };
 var contestant = new Option<string[]>("--contestant") { Description = "Only these contestants.", AllowMultipleArgumentsPerToken = true };
-var repetitions = new Option<int?>("--repetitions") { Description = "Measured rounds of each workload, after one that is not measured; default 5, or 1 with --quick." };
+var repetitions = new Option<int?>("--repetitions") { Description = "Measured rounds of each workload, after one that is not measured; default 5. One, as with --quick, is measured cold." };
 var soak = new Option<double?>("--soak") { Description = "Instead of the workloads: so many minutes of half load, and what becomes of memory.", HelpName = "minutes" };
 var soakRate = new Option<double>("--soak-rate") { Description = "Messages per second of the soak.", DefaultValueFactory = _ => SoakRate };
 var json = new Option<FileInfo?>("--json") { Description = "Writes the results to this file." };

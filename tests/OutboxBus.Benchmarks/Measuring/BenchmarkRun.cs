@@ -25,7 +25,7 @@ public sealed class BenchmarkRun(BenchmarkServers servers, IReadOnlyList<Workloa
                     var contestant = workload.Contestants[(round + turn) % workload.Contestants.Count];
                     starting($"{workload.Name} {contestant}");
                     // The first round of a process is cold: much of its code is not compiled to the end.
-                    await TrialAsync(workload, contestant, isMeasured: round > 0 || workload.MaxRepetitions == 1, tapped: false);
+                    await TrialAsync(workload, contestant, isMeasured: round >= ColdRounds(workload), tapped: false);
                 }
             }
 
@@ -39,7 +39,10 @@ public sealed class BenchmarkRun(BenchmarkServers servers, IReadOnlyList<Workloa
         return _results;
     }
 
-    private int RoundsOf(Workload workload) => workload.MaxRepetitions == 1 ? 1 : 1 + Math.Min(repetitions, workload.MaxRepetitions);
+    // Those that run once last long enough, and a run of one repetition is a first look.
+    private int ColdRounds(Workload workload) => workload.MaxRepetitions > 1 && repetitions > 1 ? 1 : 0;
+
+    private int RoundsOf(Workload workload) => ColdRounds(workload) + Math.Min(repetitions, workload.MaxRepetitions);
 
     private async Task TrialAsync(Workload workload, Contestant contestant, bool isMeasured, bool tapped)
     {

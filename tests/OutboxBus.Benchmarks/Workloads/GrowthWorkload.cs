@@ -12,7 +12,8 @@ namespace OutboxBus.Benchmarks.Workloads;
 // removing what was sent.
 public sealed class GrowthWorkload(string name, string description, Contestant contestant, IReadOnlyList<int> sizes, int churn) : Workload(name, description)
 {
-    private const int Claims = 15;
+    private const int Claims = 31;
+    private const int ChurnBatch = 10_000;
     private const int Batch = 500;
 
     private static readonly PostgreSqlDialect s_dialect = new(new OutboxTables());
@@ -34,40 +35,52 @@ public sealed class GrowthWorkload(string name, string description, Contestant c
             samples.AddRange(await MeasureAsync(database, $"{size}_rows"));
         }
 
-        await using var truncate = database.CreateCommand("delete from outbox_message where id > 1");
-        truncate.CommandTimeout = 0;
-        await truncate.ExecuteNonQueryAsync();
-        await using var vacuum = database.CreateCommand("vacuum full outbox_message");
-        vacuum.CommandTimeout = 0;
-        await vacuum.ExecuteNonQueryAsync();
+        await ExecuteAsync(database, "create table template as select * from outbox_message order by id limit 1; truncate outbox_message");
 
-        // It sees all that the table has had since.
+        // It sees all that the table has had since, and nothing of that can be removed.
         await using var forgotten = await database.OpenConnectionAsync();
         await using var transaction = await forgotten.BeginTransactionAsync(System.Data.IsolationLevel.RepeatableRead);
         await using var snapshot = new NpgsqlCommand("select 1", forgotten, transaction);
         await snapshot.ExecuteScalarAsync();
-        for (var sent = 0; sent < churn; sent += 10_000)
+        for (var sent = 0; sent < churn; sent += ChurnBatch)
         {
-            await Backlog.GrowAsync(trial.Stage, 10_000);
-            await SendAllAsync(database);
+            await ExecuteAsync(database, Insert(ChurnBatch));
+            await ExecuteAsync(database, "delete from outbox_message");
         }
 
-        await Backlog.GrowAsync(trial.Stage, 1_000);
+        await ExecuteAsync(database, Insert(Batch));
         samples.AddRange(await MeasureAsync(database, $"{churn}_dead_rows"));
         return samples;
     }
 
-    // All but the first row, which the copies are made of.
-    private static async Task SendAllAsync(NpgsqlDataSource database)
+    private static string Insert(int rows) => $"""
+        insert into outbox_message (bus, visible_at, message_id, destination, message_type, content_type, headers, properties, body)
+        select bus, clock_timestamp(), gen_random_uuid(), destination, message_type, content_type, headers, properties, body from template, generate_series(1, {rows})
+        """;
+
+    private static async Task ExecuteAsync(NpgsqlDataSource database, string statements)
     {
-        await using var claim = database.CreateCommand("update outbox_message set visible_at = clock_timestamp() + interval '30 s', claim_count = 1 where id > 1");
-        await claim.ExecuteNonQueryAsync();
-        await using var delete = database.CreateCommand("delete from outbox_message where id > 1");
-        await delete.ExecuteNonQueryAsync();
+        await using var command = database.CreateCommand(statements);
+        command.CommandTimeout = 0;
+        await command.ExecuteNonQueryAsync();
+    }
+
+    // What filling the table has left to do would be measured too.
+    private static async Task SettleDownAsync(NpgsqlDataSource database)
+    {
+        await ExecuteAsync(database, "checkpoint");
+        while (true)
+        {
+            await using var vacuums = database.CreateCommand("select count(*) from pg_stat_progress_vacuum");
+            if (await vacuums.ExecuteScalarAsync() is 0L)
+                return;
+            await Task.Delay(TimeSpan.FromMilliseconds(200));
+        }
     }
 
     private static async Task<IEnumerable<Sample>> MeasureAsync(NpgsqlDataSource database, string state)
     {
+        await SettleDownAsync(database);
         var times = new List<double>();
         await using var connection = await database.OpenConnectionAsync();
         for (var claim = 0; claim < Claims; claim++)
