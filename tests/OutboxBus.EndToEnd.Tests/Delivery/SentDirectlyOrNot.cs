@@ -104,9 +104,10 @@ public sealed class SentDirectlyOrNot
         envelope.Headers = """{"MT-Activity-Id":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}""";
         await senders.WarmUpAsync(envelope);
 
-        var direct = await SpansAsync(OutboxBusTelemetry.Name);
         var detours = senders.Detours;
-        var all = await SpansAsync(OutboxBusTelemetry.Name, "MassTransit");
+        var direct = await SpansAsync(ActivitySamplingResult.PropagationData);
+        senders.Detours.Should().Be(detours, "nobody records MassTransit's span");
+        var all = await SpansAsync(ActivitySamplingResult.AllDataAndRecorded);
 
         senders.Detours.Should().Be(detours + 1);
         all.Should().Contain(span => span.Source.Name == "MassTransit");
@@ -115,12 +116,12 @@ public sealed class SentDirectlyOrNot
         direct[0].TagObjects.Should().BeEquivalentTo(over.TagObjects);
         direct[0].Links.Should().ContainSingle().Which.Context.TraceId.ToString().Should().Be("0af7651916cd43dd8448eb211c80319c");
 
-        async Task<List<Activity>> SpansAsync(params string[] sources)
+        async Task<List<Activity>> SpansAsync(ActivitySamplingResult ofMassTransit)
         {
             var spans = new ConcurrentQueue<Activity>();
             using var listener = new ActivityListener();
-            listener.ShouldListenTo = source => sources.Contains(source.Name);
-            listener.Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded;
+            listener.ShouldListenTo = source => source.Name is OutboxBusTelemetry.Name or "MassTransit";
+            listener.Sample = (ref ActivityCreationOptions<ActivityContext> span) => span.Source.Name == OutboxBusTelemetry.Name ? ActivitySamplingResult.AllDataAndRecorded : ofMassTransit;
             listener.ActivityStopped = spans.Enqueue;
             ActivitySource.AddActivityListener(listener);
             (await senders.Direct.SendAsync(envelope, CancellationToken.None)).Should().Be(SendOutcome.Confirmed);
