@@ -45,14 +45,23 @@ public sealed class SentDirectlyOrNot
         }
     }
 
-    [SkippableFact]
-    public async Task Nothing_goes_past_a_filter_of_the_application()
+    [SkippableTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Nothing_goes_past_a_filter_of_the_application(bool ofPublishes)
     {
         await using var stack = await Stack.PostgreSqlAndRabbitMqAsync();
         var filtered = 0;
-        stack.ConfigureRabbitMq = transport => transport.ConfigureSend(send => send.UseExecute(_ => Interlocked.Increment(ref filtered)));
+        stack.ConfigureRabbitMq = transport =>
+        {
+            if (ofPublishes)
+                transport.ConfigurePublish(publish => publish.UseExecute(_ => Interlocked.Increment(ref filtered)));
+            else
+                transport.ConfigureSend(send => send.UseExecute(_ => Interlocked.Increment(ref filtered)));
+        };
         await using var senders = await Senders.StartAsync(stack);
-        var envelope = await senders.CaptureAsync("queue:plain", new OrderPlaced(Guid.NewGuid()));
+        var message = new OrderPlaced(Guid.NewGuid());
+        var envelope = ofPublishes ? await senders.CaptureAsync(message) : await senders.CaptureAsync("queue:plain", message);
         var atCapture = filtered;
 
         for (var time = 1; time <= 4; time++)
