@@ -69,4 +69,10 @@ internal sealed class DirectChannel(IChannel channel)
 }
 
 /// <summary>The exchange of a message type or a destination.</summary>
-internal sealed record DirectRoute(CachedString Exchange);
+internal sealed class DirectRoute(string exchange)
+{
+    public CachedString Exchange { get; } = new(exchange);
+
+    /// <summary>What MassTransit calls a send to it.</summary>
+    public string SpanName { get; } = $"{exchange} send";
+}

@@ -93,7 +93,7 @@ internal sealed class DirectChannels
             return null;
         var context = await endpoint.CreateSendContext(new SerializedMessageBody(), Pipe.Empty<SendContext<SerializedMessageBody>>(), CancellationToken.None).ConfigureAwait(false);
         return context is RabbitMqSendContext { Exchange: { Length: > 0 } exchange } && exchange != RabbitMqExchangeNames.ReplyTo && IsLasting(context.DestinationAddress!)
-            ? new DirectRoute(new CachedString(exchange))
+            ? new DirectRoute(exchange)
             : null;
     }
 

@@ -7,21 +7,23 @@ using PublishException = RabbitMQ.Client.Exceptions.PublishException;
 namespace OutboxBus.RabbitMq.Delivery;
 
 /// <summary>
-/// Publishes envelopes on a channel of its own of MassTransit's connection, in half the time that MassTransit's send
-/// path takes, and exactly as that would. MassTransit keeps what is rare: it declares the topology by sending the first
+/// Publishes envelopes on a channel of its own of MassTransit's connection, at a third of the cost of MassTransit's
+/// send path, and exactly as that would. MassTransit keeps what is rare: it declares the topology by sending the first
 /// messages of each type or destination in the life of a channel, and sends whatever is not plain.
 /// </summary>
 internal sealed class DirectEnvelopeSender(BusEnvelopeSender massTransit, DirectChannels channels, SendExtras extras, TimeProvider time) : IEnvelopeSender, IDisposable
 {
-    // By name, as listeners choose: with one, MassTransit's span must not be missing from the traces.
+    // Of the name by which listeners choose MassTransit's.
     private readonly ActivitySource _tracesOfMassTransit = new(DiagnosticHeaders.DefaultListenerName);
+
+    private readonly ContentTypes _contentTypes = new();
 
     public Task<SendOutcome> SendAsync(Envelope envelope, CancellationToken cancellationToken)
     {
-        if (!channels.AreUsable || _tracesOfMassTransit.HasListeners() || extras.Any)
+        if (!channels.AreUsable || extras.Any)
             return massTransit.SendAsync(envelope, cancellationToken);
         var channel = channels.Current;
-        return channel?.Find(envelope) is { } route && DirectMessage.From(envelope, time) is { } message
+        return channel?.Find(envelope) is { } route && DirectMessage.From(envelope, _contentTypes, time) is { } message && !IsTraced(route, message)
             ? SendDirectlyAsync(channel, route, message, envelope, cancellationToken)
             : SendThroughMassTransitAsync(channel, envelope, cancellationToken);
     }
@@ -30,7 +32,7 @@ internal sealed class DirectEnvelopeSender(BusEnvelopeSender massTransit, Direct
 
     private async Task<SendOutcome> SendDirectlyAsync(DirectChannel channel, DirectRoute route, DirectMessage message, Envelope envelope, CancellationToken cancellationToken)
     {
-        using var activity = DeliverActivity.Start(envelope, message.StoredHeaders);
+        using var activity = DeliverActivity.Start(envelope, message.CapturedHeaders);
         // As in the other way: what the client starts belongs to no span of the caller.
         Activity.Current = null;
         try
@@ -66,6 +68,19 @@ internal sealed class DirectEnvelopeSender(BusEnvelopeSender massTransit, Direct
         }
 
         return outcome;
+    }
+
+    /// <summary>
+    /// Whether someone records MassTransit's send: its span, and the trace it continues, must not have a gap. With none
+    /// that records, the consumer continues the publisher's trace all the same.
+    /// </summary>
+    private bool IsTraced(DirectRoute route, DirectMessage message)
+    {
+        if (!_tracesOfMassTransit.HasListeners())
+            return false;
+        ActivityContext.TryParse(message.CapturedHeaders.GetValueOrDefault(DiagnosticHeaders.ActivityId) as string, null, out var publisher);
+        using var span = _tracesOfMassTransit.CreateActivity(route.SpanName, ActivityKind.Producer, publisher);
+        return span?.IsAllDataRequested == true;
     }
 
     /// <summary>The exceptions MassTransit makes of the client's, so that both ways say and count the same.</summary>

@@ -17,13 +17,11 @@ internal sealed class DirectMessage
 {
     // What a broker with default settings takes; a larger one would close the channel with all that is on it.
     private const int MaxBody = 16 * 1024 * 1024;
-    private const int MaxContentTypes = 100;
 
-    private static readonly ConcurrentDictionary<string, string> ContentTypes = new();
+    private DirectMessage(IReadOnlyDictionary<string, object> captured) => CapturedHeaders = captured;
 
-    private DirectMessage(IReadOnlyDictionary<string, object> storedHeaders) => StoredHeaders = storedHeaders;
-
-    public IReadOnlyDictionary<string, object> StoredHeaders { get; }
+    /// <summary>The headers as they were captured; the broker gets them in its own types.</summary>
+    public IReadOnlyDictionary<string, object> CapturedHeaders { get; }
 
     public CachedString RoutingKey { get; private set; } = CachedString.Empty;
 
@@ -32,15 +30,15 @@ internal sealed class DirectMessage
     public BasicProperties Properties { get; } = new() { Persistent = true };
 
     /// <summary>The message; null: MassTransit must send this one, or say what is wrong with it.</summary>
-    public static DirectMessage? From(Envelope envelope, TimeProvider time)
+    public static DirectMessage? From(Envelope envelope, ContentTypes contentTypes, TimeProvider time)
     {
         if (envelope.Body.Length > MaxBody)
             return null;
         try
         {
-            var message = new DirectMessage(OutboxBus.MassTransit.Storage.StoredHeaders.Parse(envelope.Headers));
+            var message = new DirectMessage(StoredHeaders.Parse(envelope.Headers));
             var properties = StoredProperties.Parse(envelope.Properties);
-            return message.SetEnvelope(envelope, properties, time) && message.SetTransport(properties.Transport) && message.SetHeaders() ? message : null;
+            return message.SetEnvelope(envelope, properties, contentTypes, time) && message.SetTransport(properties.Transport) && message.SetHeaders() ? message : null;
         }
         catch (Exception exception) when (exception is JsonException or FormatException or ArgumentException or OverflowException or KeyNotFoundException or InvalidOperationException)
         {
@@ -48,14 +46,14 @@ internal sealed class DirectMessage
         }
     }
 
-    private bool SetEnvelope(Envelope envelope, StoredProperties stored, TimeProvider time)
+    private bool SetEnvelope(Envelope envelope, StoredProperties stored, ContentTypes contentTypes, TimeProvider time)
     {
         // Answers to RabbitMQ's reply-to come over the channel that has sent the request, which would be the wrong one.
         if (stored.ResponseAddress is { } responses && (!responses.IsAbsoluteUri || responses.AbsolutePath.EndsWith(RabbitMqExchangeNames.ReplyTo, StringComparison.Ordinal)))
             return false;
         Properties.MessageId = envelope.MessageId.ToString();
         Properties.CorrelationId = stored.CorrelationId?.ToString();
-        Properties.ContentType = ContentType(envelope.ContentType);
+        Properties.ContentType = contentTypes.Normalize(envelope.ContentType);
         if (BusEnvelopeSender.TimeToLive(envelope, time) is not { } timeToLive)
             return true;
         Properties.Expiration = timeToLive.TotalMilliseconds.ToString("F0", CultureInfo.InvariantCulture);
@@ -106,9 +104,9 @@ internal sealed class DirectMessage
 
     private bool SetHeaders()
     {
-        var headers = new Dictionary<string, object?>(StoredHeaders.Count + 1);
+        var headers = new Dictionary<string, object?>(CapturedHeaders.Count + 1);
         Properties.Headers = headers;
-        foreach (var (name, value) in StoredHeaders)
+        foreach (var (name, value) in CapturedHeaders)
         {
             switch (value)
             {
@@ -147,14 +145,23 @@ internal sealed class DirectMessage
 
         return true;
     }
+}
 
-    private static string ContentType(string stored)
+/// <summary>Content types in the spelling that MassTransit gives them; there are few, and parsing one takes as long as the rest of a message.</summary>
+internal sealed class ContentTypes
+{
+    private const int MaxCount = 100;
+
+    private readonly ConcurrentDictionary<string, string> _spellings = new();
+
+    /// <exception cref="FormatException">The text is no content type.</exception>
+    public string Normalize(string stored)
     {
-        if (ContentTypes.TryGetValue(stored, out var parsed))
-            return parsed;
-        parsed = new ContentType(stored).ToString();
-        if (ContentTypes.Count < MaxContentTypes)
-            ContentTypes.TryAdd(stored, parsed);
-        return parsed;
+        if (_spellings.TryGetValue(stored, out var spelling))
+            return spelling;
+        spelling = new ContentType(stored).ToString();
+        if (_spellings.Count < MaxCount)
+            _spellings.TryAdd(stored, spelling);
+        return spelling;
     }
 }

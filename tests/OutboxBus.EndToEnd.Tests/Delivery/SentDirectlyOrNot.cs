@@ -45,14 +45,23 @@ public sealed class SentDirectlyOrNot
         }
     }
 
-    [SkippableFact]
-    public async Task Nothing_goes_past_a_filter_of_the_application()
+    [SkippableTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Nothing_goes_past_a_filter_of_the_application(bool ofPublishes)
     {
         await using var stack = await Stack.PostgreSqlAndRabbitMqAsync();
         var filtered = 0;
-        stack.ConfigureRabbitMq = transport => transport.ConfigureSend(send => send.UseExecute(_ => Interlocked.Increment(ref filtered)));
+        stack.ConfigureRabbitMq = transport =>
+        {
+            if (ofPublishes)
+                transport.ConfigurePublish(publish => publish.UseExecute(_ => Interlocked.Increment(ref filtered)));
+            else
+                transport.ConfigureSend(send => send.UseExecute(_ => Interlocked.Increment(ref filtered)));
+        };
         await using var senders = await Senders.StartAsync(stack);
-        var envelope = await senders.CaptureAsync("queue:plain", new OrderPlaced(Guid.NewGuid()));
+        var message = new OrderPlaced(Guid.NewGuid());
+        var envelope = ofPublishes ? await senders.CaptureAsync(message) : await senders.CaptureAsync("queue:plain", message);
         var atCapture = filtered;
 
         for (var time = 1; time <= 4; time++)
@@ -104,9 +113,10 @@ public sealed class SentDirectlyOrNot
         envelope.Headers = """{"MT-Activity-Id":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}""";
         await senders.WarmUpAsync(envelope);
 
-        var direct = await SpansAsync(OutboxBusTelemetry.Name);
         var detours = senders.Detours;
-        var all = await SpansAsync(OutboxBusTelemetry.Name, "MassTransit");
+        var direct = await SpansAsync(ActivitySamplingResult.PropagationData);
+        senders.Detours.Should().Be(detours, "nobody records MassTransit's span");
+        var all = await SpansAsync(ActivitySamplingResult.AllDataAndRecorded);
 
         senders.Detours.Should().Be(detours + 1);
         all.Should().Contain(span => span.Source.Name == "MassTransit");
@@ -115,12 +125,12 @@ public sealed class SentDirectlyOrNot
         direct[0].TagObjects.Should().BeEquivalentTo(over.TagObjects);
         direct[0].Links.Should().ContainSingle().Which.Context.TraceId.ToString().Should().Be("0af7651916cd43dd8448eb211c80319c");
 
-        async Task<List<Activity>> SpansAsync(params string[] sources)
+        async Task<List<Activity>> SpansAsync(ActivitySamplingResult ofMassTransit)
         {
             var spans = new ConcurrentQueue<Activity>();
             using var listener = new ActivityListener();
-            listener.ShouldListenTo = source => sources.Contains(source.Name);
-            listener.Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded;
+            listener.ShouldListenTo = source => source.Name is OutboxBusTelemetry.Name or "MassTransit";
+            listener.Sample = (ref ActivityCreationOptions<ActivityContext> span) => span.Source.Name == OutboxBusTelemetry.Name ? ActivitySamplingResult.AllDataAndRecorded : ofMassTransit;
             listener.ActivityStopped = spans.Enqueue;
             ActivitySource.AddActivityListener(listener);
             (await senders.Direct.SendAsync(envelope, CancellationToken.None)).Should().Be(SendOutcome.Confirmed);

@@ -1,4 +1,12 @@
+using System.Reflection;
 using FluentAssertions;
+using MassTransit;
+using MassTransit.Configuration;
+using MassTransit.DependencyInjection;
+using MassTransit.Transports;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using OutboxBus.EndToEnd.Tests.Delivery;
 using OutboxBus.EndToEnd.Tests.Support;
@@ -7,6 +15,7 @@ using Xunit;
 
 namespace OutboxBus.EndToEnd.Tests.Starting;
 
+[Collection(TracesOfMassTransit.Name)]
 public sealed class AtStart
 {
     private const int SchemaNotChecked = 404;
@@ -62,5 +71,65 @@ public sealed class AtStart
             await stack.DrainedAsync();
             await host.StopAsync();
         }
+    }
+
+    [Fact]
+    public async Task Direct_sends_on_another_broker_stop_the_host_with_the_remedy()
+    {
+        await using var stack = Stack.SqliteInMemory();
+        var start = () => App.StartMassTransitAsync(
+            stack, bus => bus.SendDirectlyToRabbitMq(), services: services => services.Replace(ServiceDescriptor.Singleton(provider => BusElsewhere.Instead(provider.GetRequiredService<Bind<IBus, IBusInstance>>().Value))));
+
+        (await start.Should().ThrowAsync<OutboxBusException>()).WithMessage("*directly to RabbitMQ*the bus is on sb*UsingRabbitMq*");
+    }
+
+    [Fact]
+    public async Task Direct_sends_stay_out_of_the_way_when_a_test_puts_the_in_memory_transport_in()
+    {
+        await using var stack = Stack.SqliteInMemory();
+        await using var app = await App.StartMassTransitAsync(stack, bus => bus.SendDirectlyToRabbitMq());
+
+        await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
+
+        await stack.DrainedAsync();
+    }
+
+    [SkippableFact]
+    public async Task An_existing_application_chooses_direct_sends()
+    {
+        await using var stack = await Stack.PostgreSqlAndRabbitMqAsync();
+        await using var broker = await RawBroker.ConnectAsync(stack.Broker!);
+        await broker.BindAsync("spy", typeof(OrderPlaced));
+        await using var app = await App.StartMassTransitAsync(
+            stack, bus => bus.SendDirectlyToRabbitMq(), services: services => services.AddLogging(logging => logging.AddFilter(nameof(MassTransit), LogLevel.Debug)));
+
+        for (var message = 0; message < 100; message++)
+            await app.PublishAsync(new OrderPlaced(Guid.NewGuid()));
+        await stack.DrainedAsync();
+
+        (await broker.CountAsync("spy")).Should().Be(100);
+        app.Logs.All.Count(line => line.Text.StartsWith("SEND ", StringComparison.Ordinal)).Should().BeInRange(1, 99, "most went directly");
+    }
+
+    /// <summary>A bus that says it is on a broker that no test has.</summary>
+    public class BusElsewhere : DispatchProxy
+    {
+        private IBusInstance? _bus;
+
+        public static IBusInstance Instead(IBusInstance bus)
+        {
+            var elsewhere = Create<IBusInstance, BusElsewhere>();
+            ((BusElsewhere)(object)elsewhere)._bus = bus;
+            return elsewhere;
+        }
+
+        protected override object? Invoke(MethodInfo? targetMethod, object?[]? args)
+            => targetMethod!.ReturnType == typeof(IHostConfiguration) ? Create<IHostConfiguration, HostElsewhere>() : targetMethod.Invoke(_bus, args);
+    }
+
+    public class HostElsewhere : DispatchProxy
+    {
+        protected override object? Invoke(MethodInfo? targetMethod, object?[]? args)
+            => targetMethod!.ReturnType == typeof(Uri) ? new Uri("sb://shop.example.net") : null;
     }
 }
