@@ -72,7 +72,7 @@ public sealed class PostgreSqlDialect : SqlDialect
     }
 
     /// <inheritdoc />
-    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease)
+    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease, TimeSpan? within)
     {
         ArgumentNullException.ThrowIfNull(command);
         // MATERIALIZED: the limit must bound the rows locked, whatever plan the update gets.
@@ -80,6 +80,7 @@ public sealed class PostgreSqlDialect : SqlDialect
             with due as materialized (
                 select id from {_outbox}
                 where bus = @bus and visible_at <= statement_timestamp() and kind = 0 and lane is null
+                    and visible_at > coalesce(statement_timestamp() - @within, '-infinity')
                 order by visible_at, id
                 limit @limit
                 for update skip locked)
@@ -92,6 +93,7 @@ public sealed class PostgreSqlDialect : SqlDialect
         Add(command, "bus", bus);
         Add(command, "limit", limit);
         Add(command, "lease", lease);
+        Add(command, "within", within);
     }
 
     /// <inheritdoc />

@@ -61,7 +61,7 @@ public sealed class SqliteDialect : SqlDialect
     }
 
     /// <inheritdoc />
-    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease)
+    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease, TimeSpan? within)
     {
         ArgumentNullException.ThrowIfNull(command);
         command.CommandText = $"""

@@ -23,6 +23,7 @@ internal sealed class EnvelopeSource(
 {
     private static readonly TimeSpan PauseAfterRefusal = TimeSpan.FromSeconds(1);
 
+    private readonly ClaimRange _range = new(options, time);
     private bool _refused;
     private Task<IReadOnlyList<LeasedEnvelope>>? _claiming;
 
@@ -104,10 +105,11 @@ internal sealed class EnvelopeSource(
         IReadOnlyList<Envelope> claimed;
         var unreadable = new List<long>();
         pacing.Claiming();
+        var within = _range.Next();
         try
         {
             // A driver may be deaf to its token while the network hangs; the stop waits for nobody.
-            claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming, unreadable).WaitAsync(stopClaiming);
+            claimed = await store.ClaimAsync(bus, limit, options.Lease, stopClaiming, unreadable, within).WaitAsync(stopClaiming);
         }
         catch (Exception) when (stopClaiming.IsCancellationRequested)
         {
@@ -121,6 +123,8 @@ internal sealed class EnvelopeSource(
 
         outage.Answered();
         _refused = false;
+        if (within is null)
+            _range.Looked(claimStarted, claimed.Count + unreadable.Count, limit);
         pacing.Claimed(claimed.Count + unreadable.Count, limit);
         if (unreadable.Count > 0)
             logger.RowsUnreadable(unreadable.Count, store.DatabaseKey, unreadable[0]);

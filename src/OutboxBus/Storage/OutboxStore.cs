@@ -17,10 +17,12 @@ internal sealed class OutboxStore(IOutboxDatabase database)
     /// <param name="lease">For how long.</param>
     /// <param name="cancellationToken">The token.</param>
     /// <param name="unreadable">Takes the ids of rows whose keys cannot be read: they hold up nobody, and nothing but their lease can be changed.</param>
-    public async Task<IReadOnlyList<Envelope>> ClaimAsync(string bus, int limit, TimeSpan lease, CancellationToken cancellationToken, ICollection<long>? unreadable = null)
+    /// <param name="within">Only rows that have become claimable within this time; null: all.</param>
+    public async Task<IReadOnlyList<Envelope>> ClaimAsync(
+        string bus, int limit, TimeSpan lease, CancellationToken cancellationToken, ICollection<long>? unreadable = null, TimeSpan? within = null)
     {
         var rows = await QueryAsync(
-            command => Dialect.Claim(command, bus, limit, lease),
+            command => Dialect.Claim(command, bus, limit, lease, within),
             reader => (Id: reader.GetInt64(0), Envelope: EnvelopeReader.Read(reader, Dialect)),
             cancellationToken);
         var claimed = new List<Envelope>(rows.Count);

@@ -48,7 +48,15 @@ public abstract class SqlDialect
     /// Takes due rows, oldest first, moves <c>visible_at</c> by the lease, counts the claim and returns the rows with the
     /// columns of <see cref="EnvelopeReader"/>. Rows that others hold are skipped.
     /// </summary>
-    public abstract void Claim(DbCommand command, string bus, int limit, TimeSpan lease);
+    /// <param name="command">The command.</param>
+    /// <param name="bus">The bus whose rows are taken.</param>
+    /// <param name="limit">How many at most.</param>
+    /// <param name="lease">For how long.</param>
+    /// <param name="within">
+    /// Looks only at rows that have become claimable within this time; null: at all. A hint: an engine in which deleted rows
+    /// cost nothing looks at all.
+    /// </param>
+    public abstract void Claim(DbCommand command, string bus, int limit, TimeSpan lease, TimeSpan? within);
 
     /// <summary>Returns <c>id, message_id, visible_at</c> of those envelopes that are committed, without waiting for anybody's lock.</summary>
     public abstract void Verify(DbCommand command, IReadOnlyList<Envelope> envelopes);

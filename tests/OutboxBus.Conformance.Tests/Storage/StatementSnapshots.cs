@@ -27,7 +27,8 @@ public sealed class StatementSnapshots
         ["AppendInsert.One"] = (dialect, command) => dialect.AppendInsert(command, [One]),
         ["AppendInsert.Many"] = (dialect, command) => dialect.AppendInsert(command, [One, Two]),
         ["AppendInsert.Leased"] = (dialect, command) => dialect.AppendInsert(command, [new Envelope { MessageId = One.MessageId, MessageType = One.MessageType }]),
-        ["Claim"] = (dialect, command) => dialect.Claim(command, "main", 500, TimeSpan.FromSeconds(30)),
+        ["Claim"] = (dialect, command) => dialect.Claim(command, "main", 500, TimeSpan.FromSeconds(30), null),
+        ["Claim.Within"] = (dialect, command) => dialect.Claim(command, "main", 500, TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(2)),
         ["Verify"] = (dialect, command) => dialect.Verify(command, [One, Two]),
         ["Complete"] = (dialect, command) => dialect.Complete(command, [One, Two]),
         ["Reschedule"] = (dialect, command) => dialect.Reschedule(

@@ -33,7 +33,7 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
 
     public override void CheckSchema(DbCommand command) => Note(nameof(CheckSchema), () => inner.CheckSchema(command));
 
-    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease) => Note(nameof(Claim), () => inner.Claim(command, bus, limit, lease));
+    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease, TimeSpan? within) => Note(nameof(Claim), () => inner.Claim(command, bus, limit, lease, within));
 
     public override void Verify(DbCommand command, IReadOnlyList<Envelope> envelopes) => Note(nameof(Verify), () => inner.Verify(command, envelopes));
 
