@@ -15,8 +15,6 @@ internal sealed record StoredProperties
     // Kept in columns: due_at replaces the delay, so that the time is absolute and no broker plugin is needed.
     private const string DelayProperty = "Delay";
 
-    private static readonly IReadOnlyDictionary<string, object> NoTransport = new Dictionary<string, object>();
-
     public Guid? ConversationId { get; init; }
 
     public Guid? CorrelationId { get; init; }
@@ -35,7 +33,7 @@ internal sealed record StoredProperties
 
     public IReadOnlyList<string> MessageTypes { get; init; } = [];
 
-    public IReadOnlyDictionary<string, object> Transport { get; init; } = NoTransport;
+    public IReadOnlyDictionary<string, object> Transport { get; init; } = new Dictionary<string, object>();
 
     public static StoredProperties Of(SendContext context) => new()
     {
@@ -117,24 +115,6 @@ internal sealed record StoredProperties
             FaultAddress = ReadAddress(root, "faultAddress"),
             MessageTypes = root.TryGetProperty("messageTypes", out var types) ? [.. types.EnumerateArray().Select(type => type.GetString()!)] : [],
             Transport = root.TryGetProperty("transport", out var transport) ? StoredValues.Read(transport) : [],
-        };
-    }
-
-    /// <summary>Only what goes beside the body on the wire; everything else stands in the body as well.</summary>
-    /// <inheritdoc cref="Parse"/>
-    public static StoredProperties ParseWire(string? json)
-    {
-        if (json is null)
-            return new StoredProperties();
-        using var document = JsonDocument.Parse(json);
-        var root = document.RootElement;
-        var requestId = ReadId(root, "requestId");
-        return new StoredProperties
-        {
-            CorrelationId = ReadId(root, "correlationId"),
-            RequestId = requestId,
-            ResponseAddress = requestId is null ? null : ReadAddress(root, "responseAddress"),
-            Transport = root.TryGetProperty("transport", out var transport) ? StoredValues.Read(transport) : NoTransport,
         };
     }
 
