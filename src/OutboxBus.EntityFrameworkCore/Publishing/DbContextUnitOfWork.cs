@@ -377,13 +377,13 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
     }
 
-    /// <summary>EF Core is about to execute a command of the save under way: the envelopes travel with it.</summary>
-    public void Executing(DbCommand command)
+    /// <summary>EF Core is about to execute a command of the save under way: the envelopes travel with it. False: there are none.</summary>
+    public bool Executing(DbCommand command)
     {
         if (!_saving || !_hasCommand)
-            return;
+            return false;
         lock (_tracked)
-            _inserts.AppendTo(command, _pending.Take());
+            return _inserts.AppendTo(command, _pending.Take());
     }
 
     /// <summary>EF Core has read what a command has returned.</summary>

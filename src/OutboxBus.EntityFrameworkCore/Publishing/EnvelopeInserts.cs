@@ -20,10 +20,12 @@ internal sealed class EnvelopeInserts(IOutboxDatabase database)
     /// <summary>Whether the database has answered for all of them.</summary>
     public bool AreInserted => _envelopes.Count > 0 && _envelopes.Count == _answers.Count;
 
-    /// <summary>Appends a statement for these envelopes, and for those whose earlier statement has come to nothing.</summary>
-    public void AppendTo(DbCommand command, IEnumerable<Envelope> envelopes)
+    /// <summary>Appends a statement for these envelopes, and for those whose earlier statement has come to nothing; false if there are none.</summary>
+    public bool AppendTo(DbCommand command, IEnumerable<Envelope> envelopes)
     {
         _envelopes.AddRange(envelopes);
+        if (_answers.Count == _envelopes.Count)
+            return false;
         _command = command;
         for (var from = _answers.Count; from < _envelopes.Count;)
         {
@@ -37,6 +39,8 @@ internal sealed class EnvelopeInserts(IOutboxDatabase database)
             database.Dialect.AppendInsert(command, _envelopes[from..to]);
             from = to;
         }
+
+        return true;
     }
 
     /// <summary>Reads what the statement has returned, when EF Core has read what is its own.</summary>

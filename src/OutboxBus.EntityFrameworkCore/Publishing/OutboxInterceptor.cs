@@ -96,13 +96,17 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
 
     public InterceptionResult<DbDataReader> ReaderExecuting(DbCommand command, CommandEventData eventData, InterceptionResult<DbDataReader> result)
     {
-        if (eventData.CommandSource == CommandSource.SaveChanges)
-            registry.Find(eventData.Context)?.Executing(command);
+        if (AppendTo(command, eventData))
+            faults.Reach(FaultPoint.BeforeCommit);
         return result;
     }
 
-    public ValueTask<InterceptionResult<DbDataReader>> ReaderExecutingAsync(DbCommand command, CommandEventData eventData, InterceptionResult<DbDataReader> result, CancellationToken cancellationToken = default)
-        => ValueTask.FromResult(ReaderExecuting(command, eventData, result));
+    public async ValueTask<InterceptionResult<DbDataReader>> ReaderExecutingAsync(DbCommand command, CommandEventData eventData, InterceptionResult<DbDataReader> result, CancellationToken cancellationToken = default)
+    {
+        if (AppendTo(command, eventData))
+            await faults.ReachAsync(FaultPoint.BeforeCommit, null).ConfigureAwait(false);
+        return result;
+    }
 
     public InterceptionResult DataReaderClosing(DbCommand command, DataReaderClosingEventData eventData, InterceptionResult result)
     {
@@ -253,6 +257,10 @@ internal sealed class OutboxInterceptor(UnitOfWorkRegistry registry, InboxGate g
         CommandCanceled(command, eventData);
         return Task.CompletedTask;
     }
+
+    /// <summary>Lets the envelopes of a save travel with its command; true if the command commits them, too.</summary>
+    private bool AppendTo(DbCommand command, CommandEventData eventData)
+        => eventData.CommandSource == CommandSource.SaveChanges && registry.Find(eventData.Context) is { } unit && unit.Executing(command) && eventData.Context!.Database.CurrentTransaction is null;
 
     private static DbCommand ProbeOf(DbTransaction transaction, DbConnection connection)
     {

@@ -3,7 +3,7 @@ namespace OutboxBus.Diagnostics;
 /// <summary>The named points at which tests can make things go wrong.</summary>
 public enum FaultPoint
 {
-    /// <summary>The messages are stored; their transaction is about to commit.</summary>
+    /// <summary>The messages are stored and their transaction is about to commit; or the one command is about to run that does both.</summary>
     BeforeCommit,
 
     /// <summary>The transaction has committed; nothing has been handed to delivery.</summary>
