@@ -9,6 +9,8 @@ public sealed class DrainWorkload(string name, string description, IReadOnlyList
 {
     public override IReadOnlyList<Contestant> Contestants => contestants;
 
+    public override int MaxRepetitions => 3;
+
     public override async Task<IReadOnlyList<Sample>> RunAsync(Trial trial)
     {
         await Backlog.CreateAsync(trial.Stage, rows);

@@ -10,6 +10,8 @@ public sealed class InstancesWorkload(string name, string description, Contestan
 {
     public override IReadOnlyList<Contestant> Contestants { get; } = [contestant];
 
+    public override int MaxRepetitions => 2;
+
     public override async Task<IReadOnlyList<Sample>> RunAsync(Trial trial)
     {
         await Backlog.CreateAsync(trial.Stage, rows);

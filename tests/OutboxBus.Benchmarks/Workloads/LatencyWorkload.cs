@@ -13,6 +13,8 @@ public sealed class LatencyWorkload(string name, string description, IReadOnlyLi
 
     public override IReadOnlyList<Contestant> Contestants => contestants;
 
+    public override int MaxRepetitions => 3;
+
     public override async Task<IReadOnlyList<Sample>> RunAsync(Trial trial)
     {
         await using var application = trial.Contestant.CreatePublisher(trial.Stage)!;
