@@ -105,8 +105,11 @@ public sealed class DeliveryOptions
     /// <summary>How many sends may be in flight at once; default 1,000, range 1 to 10,000.</summary>
     public int MaxInFlight { get; set; } = 1000;
 
-    /// <summary>How many just-committed messages may wait in memory; default 10,000, range 0 to 1,000,000. The rest waits in the database.</summary>
-    public int HandOffMessages { get; set; } = 10_000;
+    /// <summary>
+    /// How many just-committed messages may wait in memory; default 50,000, range 0 to 1,000,000. The rest waits in the database;
+    /// of ten times as many the keys are kept, so that they are sent as soon as there is room, and not when their lease ends.
+    /// </summary>
+    public int HandOffMessages { get; set; } = 50_000;
 
     /// <summary>How many body bytes of just-committed messages may wait in memory; default 67,108,864 (64 MiB), at least 0.</summary>
     public long HandOffBytes { get; set; } = 64L * 1024 * 1024;

@@ -23,7 +23,7 @@ public sealed class OutboxBusOptionsValidatorTests
         Time("Delivery.PollInterval", "0:00:01", "0:00:00.010", "0:05:00", o => o.Delivery.PollInterval, (o, v) => o.Delivery.PollInterval = v),
         Number("Delivery.ClaimBatch", 500, 1, 1000, o => o.Delivery.ClaimBatch, (o, v) => o.Delivery.ClaimBatch = v),
         Number("Delivery.MaxInFlight", 1000, 1, 10_000, o => o.Delivery.MaxInFlight, (o, v) => o.Delivery.MaxInFlight = v),
-        Number("Delivery.HandOffMessages", 10_000, 0, 1_000_000, o => o.Delivery.HandOffMessages, (o, v) => o.Delivery.HandOffMessages = v),
+        Number("Delivery.HandOffMessages", 50_000, 0, 1_000_000, o => o.Delivery.HandOffMessages, (o, v) => o.Delivery.HandOffMessages = v),
         new("Delivery.HandOffBytes", 67_108_864L, o => o.Delivery.HandOffBytes, 0L, -1L, long.MaxValue, null, (o, v) => o.Delivery.HandOffBytes = (long)v),
         Time("Delivery.SettleDelay", "0:00:00.050", "0:00:00", "0:00:01", o => o.Delivery.SettleDelay, (o, v) => o.Delivery.SettleDelay = v),
         Time("Delivery.MinOutagePause", "0:00:00.200", "0:00:00.010", "0:00:05", o => o.Delivery.MinOutagePause, (o, v) => o.Delivery.MinOutagePause = v) with { TooHigh = TimeSpan.FromMinutes(1) + Tick },

@@ -1,6 +1,4 @@
-using System.Data;
 using System.Data.Common;
-using System.Transactions;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.ChangeTracking;
 using Microsoft.EntityFrameworkCore.Storage;
@@ -29,15 +27,12 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     // In the change tracker, not yet seen to be saved.
     private readonly List<Envelope> _tracked = [];
 
-    // Saved inside a transaction that has not ended.
-    private readonly List<Envelope> _awaitingCommit = [];
-
+    private readonly SavedEnvelopes _saved = new(context, handOff, time);
     private readonly UnacceptedEnvelopes _unaccepted = new(context);
     private readonly ScheduleCancellations _cancellations = new(context, database, bus, logger);
 
     // In the change tracker of a save under way when they were cancelled.
     private readonly List<Envelope> _cancelledLate = [];
-    private Guid _awaitedTransaction;
     private Guid _cancelledIn;
     private Guid _transactionWithFailure;
 
@@ -71,10 +66,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     // The save under way has a row of the application's, whose command the envelopes can travel with.
     private bool _hasCommand;
-    private bool _commitIsEvident;
     private bool _atomicityIsOff;
     private bool _rowsWritten;
-    private long _savedFrom;
 
     /// <summary>Which use of a pooled context this belongs to.</summary>
     public int Lease { get; } = context.ContextId.Lease;
@@ -94,7 +87,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     public bool IsInGate => _gate is not null;
 
     /// <summary>Whether envelopes are saved in a transaction that has not ended.</summary>
-    public bool AwaitsCommit => _awaitingCommit.Count > 0;
+    public bool AwaitsCommit => _saved.AwaitCommit;
 
     /// <summary>Whether an earlier save was not accepted, and may have come to nothing.</summary>
     public bool HasUnaccepted => _unaccepted.Any;
@@ -238,7 +231,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             _cancelledLate.Clear();
         }
 
-        _awaitingCommit.Clear();
+        _saved.Clear();
         _unaccepted.Clear();
         context.ChangeTracker.Clear();
         _lostChangesBeforeGate |= _hasChangesBeforeGate;
@@ -303,15 +296,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         // A save inside the SavedChanges of another: first things first, or the other's envelopes would take this one's time.
         if (NoteSaved().Envelopes > 0 && _cancellations.HaveRun)
             _cancellations.Saved();
-        OfferEnded();
-        var database = context.Database;
-        var hasTransaction = database.CurrentTransaction is not null || AmbientTransaction() is not null;
-        // Only then can nothing but EF Core itself decide about the commit: a raw BEGIN needs an open connection.
-        _commitIsEvident = !hasTransaction && database.GetDbConnection().State == ConnectionState.Closed;
-        _atomicityIsOff = !hasTransaction && database.AutoTransactionBehavior == AutoTransactionBehavior.Never;
-        // Of several saves in one transaction the first: no row's lease may be taken to last longer than it does.
-        if (_awaitingCommit.Count == 0)
-            _savedFrom = time.GetTimestamp();
+        _saved.SaveBegins();
+        _atomicityIsOff = !_saved.HasTransaction && context.Database.AutoTransactionBehavior == AutoTransactionBehavior.Never;
         _cancellations.Begin(_standing);
         _standing = [];
         if (_cancellations.AreDue)
@@ -358,6 +344,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     private void PrepareToAppend()
     {
         CheckAtomicity();
+        // Anew: an interceptor that looks at the tracker has made EF Core look for changes before.
+        _hasCommand = false;
         var onlyInserts = true;
         foreach (var entry in context.ChangeTracker.Entries())
         {
@@ -433,7 +421,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         _cancelledIn = context.Database.CurrentTransaction?.TransactionId ?? Guid.Empty;
         // What the gate hands off is not read again.
         if (_gate is not null)
-            _awaitingCommit.RemoveAll(envelope => envelope.ScheduleToken is { } token && tokens.Contains(token));
+            _saved.Remove(tokens);
     }
 
     /// <summary>
@@ -537,46 +525,35 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     /// <summary>Whether the transaction has messages or cancellations, and a failure that may have aborted it: its COMMIT could be a silent ROLLBACK.</summary>
     public bool MayBeAborted(Guid transaction)
-        => _gate is null && _transactionWithFailure == transaction && (_cancelledIn == transaction || (_awaitedTransaction == transaction && AwaitsCommit));
+        => _gate is null && _transactionWithFailure == transaction && (_cancelledIn == transaction || _saved.Await(transaction));
 
     /// <summary>One of the context's transactions has committed.</summary>
     public void Committed(Guid transaction)
     {
         _cancellations.Committed(transaction);
         _saveIsCommitted |= _saving;
-        if (!AwaitsCommit || transaction != _awaitedTransaction)
+        if (!_saved.Await(transaction))
             return;
         _unaccepted.Detach();
         // The gate's envelopes are written by its last flush: nothing can have rolled them back since.
-        OfferAwaiting(_gate is not null ? CommitCertainty.Proven : CommitCertainty.Unverified);
+        _saved.Offer(_gate is not null ? CommitCertainty.Proven : CommitCertainty.Unverified);
     }
 
     /// <summary>One of the context's transactions has rolled back: its envelopes never existed.</summary>
     public void RolledBack(Guid transaction)
     {
-        if (transaction == _awaitedTransaction)
-            _awaitingCommit.Clear();
+        if (_saved.Await(transaction))
+            _saved.Clear();
     }
 
     /// <summary>Whether something may still become of what was published here.</summary>
     public bool IsUnfinished => AwaitsCommit || Unsaved.Count > 0 || UnsavedCancellations.Count > 0;
 
     /// <summary>The scope ends. Its transaction most likely has too, even if others ended it: delivery looks for the envelopes.</summary>
-    public void ScopeEnds() => handOff.Offer([.. _awaitingCommit], CommitCertainty.Unverified, _savedFrom);
+    public void ScopeEnds() => _saved.Offer(CommitCertainty.Unverified);
 
-    /// <summary>The scope turns to another context. A transaction disposed without a commit has raised no event, and would be waited for until the scope ends.</summary>
-    public void EnlistmentEnds()
-    {
-        try
-        {
-            OfferEnded();
-        }
-        catch (ObjectDisposedException)
-        {
-            // And with the context its transaction.
-            OfferAwaiting(CommitCertainty.Unverified);
-        }
-    }
+    /// <inheritdoc cref="SavedEnvelopes.EnlistmentEnds"/>
+    public void EnlistmentEnds() => _saved.EnlistmentEnds();
 
     /// <summary>Whether the database has answered for a row.</summary>
     private bool WasInserted(Envelope envelope)
@@ -585,7 +562,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
             || (context.Entry(envelope) is { State: not EntityState.Detached } entry && entry.Property(row => row.CreatedAt).CurrentValue != default);
 
     /// <summary>
-    /// Hands off what the database has answered for, or keeps it until its transaction has ended; returns how many that were,
+    /// Takes note of what the database has answered for; returns how many that were,
     /// and how many of them were rows of EF Core's.
     /// </summary>
     private (int Envelopes, int Rows) NoteSaved()
@@ -601,24 +578,8 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
 
         saved.AddRange(inserted.Select(TakeSaved));
-        if (saved.Count == 0)
-            return default;
-
-        var savedFrom = _savedFrom;
-        if (context.Database.CurrentTransaction is { } transaction)
-        {
-            _awaitedTransaction = transaction.TransactionId;
-            _awaitingCommit.AddRange(saved);
-        }
-        else if (AmbientTransaction() is { } ambient)
-        {
-            ambient.TransactionCompleted += (_, _) => handOff.Offer(saved, CommitCertainty.Unverified, savedFrom);
-        }
-        else
-        {
-            handOff.Offer(saved, _commitIsEvident ? CommitCertainty.Proven : CommitCertainty.Unverified, savedFrom);
-        }
-
+        if (saved.Count > 0)
+            _saved.Add(saved);
         return (saved.Count, inserted.Count);
     }
 
@@ -634,7 +595,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
         // Until its changes are accepted, what the database returned stands in the tracker and not in the object.
         var saved = (Envelope)entry.CurrentValues.ToObject();
-        if (_commitIsEvident)
+        if (_saved.CommitIsEvident)
             entry.State = EntityState.Detached;
         else
             _unaccepted.Add(envelope);
@@ -670,19 +631,4 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
                 + "Begin a transaction around SaveChanges, or set AutoTransactionBehavior to WhenNeeded.");
         }
     }
-
-    /// <summary>The end of a transaction that was disposed without commit, or ended by others, raises no event; notice it when the next save begins.</summary>
-    private void OfferEnded()
-    {
-        if (AwaitsCommit && context.Database.CurrentTransaction?.TransactionId != _awaitedTransaction)
-            OfferAwaiting(CommitCertainty.Unverified);
-    }
-
-    private void OfferAwaiting(CommitCertainty certainty)
-    {
-        handOff.Offer([.. _awaitingCommit], certainty, _savedFrom);
-        _awaitingCommit.Clear();
-    }
-
-    private Transaction? AmbientTransaction() => context.Database.GetEnlistedTransaction() ?? Transaction.Current;
 }

@@ -46,7 +46,7 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
 
     public bool HaveRun => _run > 0;
 
-    private bool HasTransaction => context.Database.CurrentTransaction is not null || AmbientTransaction() is not null;
+    private bool HasTransaction => context.Database.CurrentTransaction is not null || context.AmbientTransaction() is not null;
 
     // EF Core then sets one before it writes, and takes the save back to it if it fails.
     private bool HasSavepoint => context.Database.CurrentTransaction is { SupportsSavepoints: true } && context.Database.AutoSavepointsEnabled;
@@ -154,7 +154,7 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
             _tokens.RemoveRange(0, _run);
             _run = 0;
             if (_unaccepted is { Transaction: null } unaccepted)
-                AmbientTransaction()!.TransactionCompleted += (_, end) => unaccepted.IsCommitted = end.Transaction?.TransactionInformation.Status == TransactionStatus.Committed;
+                context.AmbientTransaction()!.TransactionCompleted += (_, end) => unaccepted.IsCommitted = end.Transaction?.TransactionInformation.Status == TransactionStatus.Committed;
         }
     }
 
@@ -244,8 +244,6 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
     }
 
     private static bool IsUnsaved(EntityEntry entry) => entry.State is EntityState.Added or EntityState.Modified or EntityState.Deleted;
-
-    private Transaction? AmbientTransaction() => context.Database.GetEnlistedTransaction() ?? Transaction.Current;
 
     /// <summary>What a save has run whose changes were not accepted.</summary>
     /// <param name="Tokens">The tokens.</param>

@@ -21,6 +21,7 @@ internal sealed class EnvelopeSource(
     FaultPoints faults,
     ILogger logger)
 {
+    private const int OverflowBatch = 1000;
     private static readonly TimeSpan PauseAfterRefusal = TimeSpan.FromSeconds(1);
 
     private readonly ClaimRange _range = new(options, time);
@@ -38,6 +39,8 @@ internal sealed class EnvelopeSource(
         while (handOff.TryTakeDelay(out var dueAt))
             pacing.ExpectAt(dueAt);
         var taken = await TakeHandedOffAsync(abortSending);
+        if (handOff.IsEmpty && !circuit.IsOpen && !settlement.IsFailing)
+            await GiveBackOverflowAsync(abortSending);
         // What is confirmed is deleted before it can be claimed.
         if (_claiming is null && !stopClaiming.IsCancellationRequested && pacing.IsDue && !settlement.IsFailing && (!circuit.IsOpen || MayTake(taken.Count)))
         {
@@ -51,6 +54,13 @@ internal sealed class EnvelopeSource(
         _claiming = null;
         // Hand-offs without end must not keep retries and other processes' rows waiting.
         return [.. (await claimed).Where(leased => !held.TakesOver(leased.Envelope)), .. taken];
+    }
+
+    /// <summary>Gives rows back that this process had no room for, so that they are claimed at once; those whose lease has ended or whose commit came to nothing are left as they are.</summary>
+    private async Task GiveBackOverflowAsync(CancellationToken abortSending)
+    {
+        for (var given = 0; given < OverflowBatch && handOff.TryTakeOverflow(out var keys); given++)
+            await settlement.AddAsync(DeliveryPolicy.PutBack(keys, TimeSpan.Zero), abortSending);
     }
 
     /// <summary>Only when the claim has ended can the loop, once woken, see that it has.</summary>

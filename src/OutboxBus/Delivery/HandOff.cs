@@ -1,20 +1,26 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
 using OutboxBus.Diagnostics;
 
 namespace OutboxBus.Delivery;
 
 /// <summary>
-/// Just-committed envelopes on their way to delivery, in memory and bounded by count and bytes. What does not fit is
-/// left to its lease: nothing is lost, it is claimed later.
+/// Just-committed envelopes on their way to delivery, in memory and bounded by count and bytes. Of what does not fit only
+/// the keys are kept, so that delivery gives the rows back when it has time for them. Beyond that they are left to their
+/// leases: nothing is lost, they are claimed later.
 /// </summary>
 internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp wakeUp, OutboxMetrics metrics)
 {
     // Past these delivery finds them by its poll.
     private const int MaxDelays = 1000;
+
+    // Keys take about a tenth of what a message takes.
+    private const int KeysPerMessage = 10;
     private static readonly TimeSpan LongestDelay = TimeSpan.FromDays(1);
 
     private readonly ConcurrentQueue<HandedOff> _queue = new();
     private readonly ConcurrentQueue<long> _delays = new();
+    private readonly ConcurrentQueue<Envelope> _overflow = new();
     private int _messages;
     private long _bytes;
     private volatile bool _closed;
@@ -54,6 +60,7 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
         {
             Release(ready.Count, bytes);
             metrics.HandOffOverflowed(ready.Count);
+            KeepKeys(ready);
             return;
         }
 
@@ -68,6 +75,9 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
         Release(handedOff.Envelopes.Count, handedOff.Bytes);
         return true;
     }
+
+    /// <summary>An envelope that did not fit: its keys and the end of its lease, and nothing else.</summary>
+    public bool TryTakeOverflow([MaybeNullWhen(false)] out Envelope keys) => _overflow.TryDequeue(out keys);
 
     /// <summary>When a delayed row becomes due, as a timestamp of the process's clock: a hint.</summary>
     public bool TryTakeDelay(out long dueAt) => _delays.TryDequeue(out dueAt);
@@ -85,6 +95,15 @@ internal sealed class HandOff(DeliveryOptions options, TimeProvider time, WakeUp
             return;
         // From now on, although the row is older than that: a claim that comes too early finds nothing.
         _delays.Enqueue(Add(time.GetTimestamp(), delay));
+        wakeUp.Set();
+    }
+
+    private void KeepKeys(List<LeasedEnvelope> envelopes)
+    {
+        if (_overflow.Count + envelopes.Count > (long)options.HandOffMessages * KeysPerMessage)
+            return;
+        foreach (var (envelope, _, _) in envelopes)
+            _overflow.Enqueue(new Envelope { Id = envelope.Id, MessageId = envelope.MessageId, VisibleAt = envelope.VisibleAt });
         wakeUp.Set();
     }
 

@@ -56,6 +56,53 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
         _loop.Metrics.Sum("outboxbus.claimed").Should().Be(20);
     }
 
+    // The rows are leased for ten minutes.
+    [Fact]
+    public async Task What_had_no_room_in_memory_is_given_back_and_claimed()
+    {
+        _loop.Options.HandOffMessages = 5;
+        var messages = Enumerable.Range(0, 50).Select(_ => Database.AddLeased()).ToList();
+        foreach (var envelope in messages)
+            _loop.Offer(CommitCertainty.Proven, envelope);
+
+        _loop.Start();
+
+        await OutboxIsEmptyAsync();
+        Sender.Confirmed.Should().BeEquivalentTo(messages.Select(envelope => envelope.MessageId)).And.OnlyHaveUniqueItems();
+        _loop.Metrics.Sum("outboxbus.claimed").Should().Be(45);
+    }
+
+    // Its row may not exist, or not yet: giving it back must do nothing to what took its place.
+    [Fact]
+    public async Task What_had_no_room_is_given_back_only_if_it_is_still_as_it_was_stored()
+    {
+        _loop.Options.HandOffMessages = 1;
+        var other = Database.AddLeased();
+        _loop.Offer(CommitCertainty.Proven, Database.AddLeased());
+        _loop.Offer(CommitCertainty.Unverified, new Envelope { Id = other.Id, MessageId = Guid.NewGuid(), CreatedAt = other.CreatedAt, VisibleAt = other.VisibleAt });
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.OutboxRows == 1, "the one with room is sent");
+        await Eventually.BecomesAsync(() => Database.Faults.Calls(nameof(AdjustableDialect.Reschedule)) > 0, "the other is given back");
+        await StaysAsync(() => Database.OutboxRows == 1, turns: 5);
+        Database.Count("outbox_message", "claim_count = 0").Should().Be(1);
+    }
+
+    // Each statement takes SQLite's only writer; on a server each is a round trip.
+    [Fact]
+    public async Task Messages_under_load_share_their_deletion()
+    {
+        const int Messages = 2_000;
+        _loop.Options.SettleDelay = TimeSpan.FromSeconds(1);
+        _loop.Offer(CommitCertainty.Proven, Database.AddManyLeased(Messages, bodyBytes: 1));
+
+        _loop.Start();
+
+        await OutboxIsEmptyAsync();
+        Database.Faults.Calls(nameof(AdjustableDialect.Complete)).Should().BePositive().And.BeLessThanOrEqualTo(Messages / 50);
+    }
+
     [Fact]
     public async Task Row_of_another_bus_is_left_alone()
     {
