@@ -1,5 +1,4 @@
 using System.Text.Json;
-using System.Text.Json.Serialization;
 
 namespace OutboxBus.Benchmarks.Measuring;
 
@@ -9,13 +8,22 @@ public sealed class ResultSet
     private static readonly JsonSerializerOptions s_json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };
 
     private readonly Dictionary<(string Workload, string Contestant, string Metric), (string Unit, List<double> Values)> _values = [];
+    private readonly List<Result> _earlier = [];
 
     // In the order in which they were first seen.
-    public IEnumerable<Result> Results => _values.Select(entry => Summarize(entry.Key, entry.Value.Unit, entry.Value.Values));
+    public IEnumerable<Result> Results => _earlier.Concat(_values.Select(entry => Summarize(entry.Key, entry.Value.Unit, entry.Value.Values)));
 
-    public IEnumerable<string> Workloads => _values.Keys.Select(key => key.Workload).Distinct();
+    public IEnumerable<string> Workloads => Results.Select(result => result.Workload).Distinct();
 
-    public IEnumerable<string> ContestantsOf(string workload) => _values.Keys.Where(key => key.Workload == workload).Select(key => key.Contestant).Distinct();
+    // Results of earlier runs.
+    public static ResultSet Of(IEnumerable<Result> results)
+    {
+        var set = new ResultSet();
+        set._earlier.AddRange(results);
+        return set;
+    }
+
+    public IEnumerable<string> ContestantsOf(string workload) => Results.Where(result => result.Workload == workload).Select(result => result.Contestant).Distinct();
 
     public void Add(string workload, string contestant, IEnumerable<Sample> samples)
     {
@@ -30,7 +38,7 @@ public sealed class ResultSet
 
     // Null: it was not measured.
     public Result? Find(string workload, string contestant, string metric)
-        => _values.TryGetValue((workload, contestant, metric), out var known) ? Summarize((workload, contestant, metric), known.Unit, known.Values) : null;
+        => Results.FirstOrDefault(result => result.Workload == workload && result.Contestant == contestant && result.Metric == metric);
 
     public string ToJson() => JsonSerializer.Serialize(Results, s_json);
 
@@ -43,9 +51,4 @@ public sealed class ResultSet
     }
 }
 
-public sealed record Result(string Workload, string Contestant, string Metric, string Unit, double Median, double Min, double Max)
-{
-    // How much the trials differ, of the median.
-    [JsonIgnore]
-    public double Spread => Median == 0 ? 0 : (Max - Min) / Median;
-}
+public sealed record Result(string Workload, string Contestant, string Metric, string Unit, double Median, double Min, double Max);
