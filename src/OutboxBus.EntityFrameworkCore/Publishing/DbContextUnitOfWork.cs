@@ -56,7 +56,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     // No interceptor can refuse the save under way any more.
     private bool _saveIsCertain;
 
-    // The transaction that EF Core has begun for the save under way.
+    // What is left of the save under way, such as the application's interceptors, can take nothing back.
     private bool _saveIsCommitted;
 
     // As it was when the save began: EF Core turns it off while it tells of its looking for changes.
@@ -375,10 +375,21 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     }
 
     /// <summary>EF Core has read what a command has returned.</summary>
-    public void Executed(DbCommand command, DbDataReader reader) => _inserts.Read(command, reader);
+    public void Executed(DbCommand command, DbDataReader reader)
+    {
+        _inserts.Read(command, reader);
+        NoteAnswer();
+    }
 
     /// <inheritdoc cref="Executed"/>
-    public Task ExecutedAsync(DbCommand command, DbDataReader reader) => _inserts.ReadAsync(command, reader);
+    public async Task ExecutedAsync(DbCommand command, DbDataReader reader)
+    {
+        await _inserts.ReadAsync(command, reader).ConfigureAwait(false);
+        NoteAnswer();
+    }
+
+    // Without a transaction the command has committed them.
+    private void NoteAnswer() => _saveIsCommitted |= _inserts.AreInserted && !_saved.HasTransaction && context.Database.CurrentTransaction is null;
 
     /// <summary>A transaction begins: that of the save under way, if there is one.</summary>
     public void TransactionStarted() => _inserts.StartAgain();

@@ -23,7 +23,7 @@ public sealed class ResultSet
         return set;
     }
 
-    public IEnumerable<string> ContestantsOf(string workload) => Results.Where(result => result.Workload == workload).Select(result => result.Contestant).Distinct();
+    public IEnumerable<string> ContestantsOf(string workload) => Results.Where(result => result.Workload == workload).Select(result => result.Contestant).Distinct().Order(StringComparer.Ordinal);
 
     public void Add(string workload, string contestant, IEnumerable<Sample> samples)
     {

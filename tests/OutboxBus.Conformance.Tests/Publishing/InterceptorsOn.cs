@@ -169,6 +169,33 @@ public abstract class InterceptorsOn<TDatabase>(TDatabase database) : Transactio
         shop.HandOff.IsEmpty.Should().BeTrue();
     }
 
+    // With work of its own in the change tracker, which must not pass for the save's.
+    [SkippableTheory]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
+    public async Task A_failure_after_saving_with_more_to_save_does_not_store_the_message_again(bool first, bool synchronous)
+    {
+        var interceptor = new Interceptor();
+        interceptor.Saved = (db, _) =>
+        {
+            interceptor.Saved = null;
+            db.Add(new Order { Number = "A-2" });
+            throw new TimeoutException("no time to be told");
+        };
+        await using var shop = await DeliveringAsync(interceptor, first);
+        await InScopeAsync(shop, interceptor, async request =>
+        {
+            await request.PlaceAsync("A-1");
+            await request.Db.Awaiting(failing => SaveAsync(failing, synchronous)).Should().ThrowAsync<TimeoutException>();
+            await SaveAsync(request.Db, synchronous);
+        });
+
+        (await OrdersAsync()).Should().Equal("A-1", "A-2");
+        await SentAloneAsync(shop, "A-1");
+    }
+
     // Looking at the change tracker makes EF Core look for changes before the save itself does: what it finds is not the last word.
     [SkippableTheory]
     [InlineData(true, true)]
