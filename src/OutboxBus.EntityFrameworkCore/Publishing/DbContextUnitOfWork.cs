@@ -14,7 +14,7 @@ namespace OutboxBus.EntityFrameworkCore.Publishing;
 /// The unit of work of one DbContext. Outside a consumer the envelopes ride whichever <c>SaveChanges</c> comes next;
 /// inside a consumer they wait for the gate's own last flush, so that no savepoint of the handler can take them back.
 /// </summary>
-internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time, ILogger logger) : IUnitOfWork
+internal sealed class DbContextUnitOfWork(DbContext context, SaveAcceptance acceptance, IOutboxDatabase database, string bus, HandOff handOff, TimeProvider time, ILogger logger) : IUnitOfWork
 {
     private const int MaxSavesPerFlush = 10;
     private const string Mark = "outboxbus_mark";
@@ -29,7 +29,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     private readonly SavedEnvelopes _saved = new(context, handOff, time);
     private readonly UnacceptedEnvelopes _unaccepted = new(context);
-    private readonly ScheduleCancellations _cancellations = new(context, database, bus, logger);
+    private readonly ScheduleCancellations _cancellations = new(context, database, bus, acceptance, logger);
 
     // In the change tracker of a save under way when they were cancelled.
     private readonly List<Envelope> _cancelledLate = [];
@@ -61,8 +61,6 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     // As it was when the save began: EF Core turns it off while it tells of its looking for changes.
     private bool _detectsChanges;
-    private bool _listens;
-    private bool _acceptsChanges;
 
     // The save under way has a row of the application's, whose command the envelopes can travel with.
     private bool _hasCommand;
@@ -87,7 +85,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     public bool IsInGate => _gate is not null;
 
     /// <summary>Whether envelopes are saved in a transaction that has not ended.</summary>
-    public bool AwaitsCommit => _saved.AwaitCommit;
+    public bool AwaitsCommit => _saved.AnyAwaiting;
 
     /// <summary>Whether an earlier save was not accepted, and may have come to nothing.</summary>
     public bool HasUnaccepted => _unaccepted.Any;
@@ -96,10 +94,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     {
         lock (_tracked)
         {
-            if (!_listens)
-                context.SavingChanges += (_, save) => _acceptsChanges = save.AcceptAllChangesOnSuccess;
-            _listens = true;
-
+            acceptance.Listen();
             // Published by an interceptor of the application that runs after ours, and nothing will detect changes: now or never.
             var isNowOrNever = _saving && !_detectsChanges;
             if (isNowOrNever)
@@ -325,7 +320,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     /// <summary>Whether the envelopes of the save under way may travel with its command, should it have one; otherwise they are tracked.</summary>
     // Only if EF Core is about to tell what the save consists of, and if its end is the end of it.
-    private bool MayAppend => database.Dialect.CanAppendInsert && _detectsChanges && _acceptsChanges;
+    private bool MayAppend => database.Dialect.CanAppendInsert && _detectsChanges && acceptance.OfSave == true;
 
     /// <summary>The save is past the application's interceptors, and EF Core knows what has changed.</summary>
     private void Prepare(object? sender, EventArgs e)
@@ -349,7 +344,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         var onlyInserts = true;
         foreach (var entry in context.ChangeTracker.Entries())
         {
-            _hasCommand |= entry.State is EntityState.Added or EntityState.Modified or EntityState.Deleted;
+            _hasCommand |= entry.IsUnsaved();
             // A row that is not there fails the save although its statement has not failed, which undoes nothing without a transaction.
             onlyInserts &= entry.State == EntityState.Unchanged || (entry.State == EntityState.Added && entry.Metadata.GetInsertStoredProcedure() is null);
         }
@@ -476,16 +471,6 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         }
     }
 
-    private bool HasUnsavedRows()
-    {
-        // Of the save, not of what may have changed since.
-        var detects = context.ChangeTracker.AutoDetectChangesEnabled;
-        context.ChangeTracker.AutoDetectChangesEnabled = false;
-        var hasChanges = context.ChangeTracker.HasChanges();
-        context.ChangeTracker.AutoDetectChangesEnabled = detects;
-        return hasChanges;
-    }
-
     private void EndSaving()
     {
         if (!_saving)
@@ -503,7 +488,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
         CommandFailed();
         _cancellations.Failed();
         // An interceptor of the application may have failed after the save had succeeded.
-        if (_saving && MayAppend && !_saveIsCommitted && HasUnsavedRows())
+        if (_saving && MayAppend && !_saveIsCommitted && context.FindUnsavedRow(_ => true) is not null)
             TrackFailed();
         NoteEnd();
     }
@@ -536,14 +521,14 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
 
     /// <summary>Whether the transaction has messages or cancellations, and a failure that may have aborted it: its COMMIT could be a silent ROLLBACK.</summary>
     public bool MayBeAborted(Guid transaction)
-        => _gate is null && _transactionWithFailure == transaction && (_cancelledIn == transaction || _saved.Await(transaction));
+        => _gate is null && _transactionWithFailure == transaction && (_cancelledIn == transaction || _saved.IsAwaited(transaction));
 
     /// <summary>One of the context's transactions has committed.</summary>
     public void Committed(Guid transaction)
     {
         _cancellations.Committed(transaction);
         _saveIsCommitted |= _saving;
-        if (!_saved.Await(transaction))
+        if (!_saved.IsAwaited(transaction))
             return;
         _unaccepted.Detach();
         // The gate's envelopes are written by its last flush: nothing can have rolled them back since.
@@ -553,7 +538,7 @@ internal sealed class DbContextUnitOfWork(DbContext context, IOutboxDatabase dat
     /// <summary>One of the context's transactions has rolled back: its envelopes never existed.</summary>
     public void RolledBack(Guid transaction)
     {
-        if (_saved.Await(transaction))
+        if (_saved.IsAwaited(transaction))
             _saved.Clear();
     }
 

@@ -1,5 +1,4 @@
 using System.Data;
-using System.Transactions;
 using Microsoft.EntityFrameworkCore;
 using OutboxBus.Delivery;
 
@@ -15,27 +14,28 @@ internal sealed class SavedEnvelopes(DbContext context, HandOff handOff, TimePro
     private Guid _awaitedTransaction;
     private long _savedFrom;
 
-    /// <summary>Whether envelopes are saved in a transaction that has not ended.</summary>
-    public bool AwaitCommit => _awaitingCommit.Count > 0;
+    /// <summary>Whether any are saved in a transaction that has not ended.</summary>
+    public bool AnyAwaiting => _awaitingCommit.Count > 0;
 
     /// <summary>Whether nothing but EF Core itself can decide about the commit of the save under way.</summary>
     public bool CommitIsEvident { get; private set; }
 
-    /// <summary>Whether the save under way takes part in a transaction.</summary>
+    /// <summary>Whether the save under way takes part in a transaction that was there before it.</summary>
     public bool HasTransaction { get; private set; }
 
-    public bool Await(Guid transaction) => AwaitCommit && _awaitedTransaction == transaction;
+    /// <summary>Whether any await the end of this transaction.</summary>
+    public bool IsAwaited(Guid transaction) => AnyAwaiting && _awaitedTransaction == transaction;
 
     /// <summary>A save begins.</summary>
     public void SaveBegins()
     {
         // The end of a transaction that was disposed without commit, or ended by others, raises no event.
         OfferEnded();
-        HasTransaction = context.Database.CurrentTransaction is not null || context.AmbientTransaction() is not null;
+        HasTransaction = context.HasTransaction();
         // A raw BEGIN needs an open connection.
         CommitIsEvident = !HasTransaction && context.Database.GetDbConnection().State == ConnectionState.Closed;
         // Of several saves in one transaction the first: no row's lease may be taken to last longer than it does.
-        if (!AwaitCommit)
+        if (!AnyAwaiting)
             _savedFrom = time.GetTimestamp();
     }
 
@@ -88,14 +88,7 @@ internal sealed class SavedEnvelopes(DbContext context, HandOff handOff, TimePro
 
     private void OfferEnded()
     {
-        if (AwaitCommit && context.Database.CurrentTransaction?.TransactionId != _awaitedTransaction)
+        if (AnyAwaiting && context.Database.CurrentTransaction?.TransactionId != _awaitedTransaction)
             Offer(CommitCertainty.Unverified);
     }
-}
-
-/// <summary>Transactions that EF Core has not begun itself.</summary>
-internal static class AmbientTransactions
-{
-    /// <summary>The transaction of System.Transactions in which the context takes part or would; null: none.</summary>
-    public static Transaction? AmbientTransaction(this DbContext context) => context.Database.GetEnlistedTransaction() ?? Transaction.Current;
 }

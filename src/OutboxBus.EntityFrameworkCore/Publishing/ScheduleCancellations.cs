@@ -13,15 +13,13 @@ namespace OutboxBus.EntityFrameworkCore.Publishing;
 /// Tokens whose scheduled messages the context's next save takes back, by a statement in that save's transaction: the rows
 /// are not tracked, and may be gone by then. It runs before the save's own rows, so that a token can be used again at once.
 /// </summary>
-internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase database, string bus, ILogger logger)
+internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase database, string bus, SaveAcceptance acceptance, ILogger logger)
 {
     private readonly Lock _lock = new();
 
     // In the order of the calls. The save under way has run the first ones.
     private readonly List<Guid> _tokens = [];
     private int _run;
-    private bool _listens;
-    private bool _acceptsChanges = true;
     private UnacceptedRun? _unaccepted;
     private AutoTransactionBehavior? _autoTransactions;
 
@@ -46,8 +44,6 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
 
     public bool HaveRun => _run > 0;
 
-    private bool HasTransaction => context.Database.CurrentTransaction is not null || context.AmbientTransaction() is not null;
-
     // EF Core then sets one before it writes, and takes the save back to it if it fails.
     private bool HasSavepoint => context.Database.CurrentTransaction is { SupportsSavepoints: true } && context.Database.AutoSavepointsEnabled;
 
@@ -55,9 +51,7 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
     {
         lock (_lock)
         {
-            if (!_listens)
-                context.SavingChanges += (_, save) => _acceptsChanges = save.AcceptAllChangesOnSuccess;
-            _listens = true;
+            acceptance.Listen();
             if (_tokens.IndexOf(token, _run) < 0)
                 _tokens.Add(token);
         }
@@ -91,17 +85,17 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
 
         return AreDue && stage switch
         {
-            SaveStage.Begun => HasTransaction && !HasSavepoint,
+            SaveStage.Begun => context.HasTransaction() && !HasSavepoint,
             SaveStage.TransactionBegun or SaveStage.SavepointCreated => true,
             // Without rows EF Core has no transaction. If there are some still, the save was suppressed.
-            _ => FindUnsavedRow(_ => true) is null,
+            _ => context.FindUnsavedRow(_ => true) is null,
         };
     }
 
     /// <summary>A single row EF Core would save without a transaction.</summary>
     public void DemandTransaction()
     {
-        if (_autoTransactions is not null || HasTransaction)
+        if (_autoTransactions is not null || context.HasTransaction())
             return;
         _autoTransactions = context.Database.AutoTransactionBehavior;
         context.Database.AutoTransactionBehavior = AutoTransactionBehavior.Always;
@@ -119,7 +113,7 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
     public IReadOnlyList<Guid> Run(DbTransaction? transaction)
     {
         var tokens = TakeTokens();
-        if (transaction is null && !HasTransaction)
+        if (transaction is null && !context.HasTransaction())
             context.Database.CreateExecutionStrategy().Execute(() => Execute(tokens, null));
         else
             Execute(tokens, transaction);
@@ -130,7 +124,7 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
     public async Task<IReadOnlyList<Guid>> RunAsync(DbTransaction? transaction, CancellationToken cancellationToken)
     {
         var tokens = TakeTokens();
-        if (transaction is null && !HasTransaction)
+        if (transaction is null && !context.HasTransaction())
             await context.Database.CreateExecutionStrategy().ExecuteAsync(cancelled => ExecuteAsync(tokens, null, cancelled), cancellationToken).ConfigureAwait(false);
         else
             await ExecuteAsync(tokens, transaction, cancellationToken).ConfigureAwait(false);
@@ -149,8 +143,8 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
     {
         lock (_lock)
         {
-            if (!_acceptsChanges && HasTransaction)
-                _unaccepted = new UnacceptedRun(_tokens[.._run], context.Database.CurrentTransaction?.TransactionId, FindUnsavedRow(row => row is not Envelope));
+            if (acceptance.OfSave == false && context.HasTransaction())
+                _unaccepted = new UnacceptedRun(_tokens[.._run], context.Database.CurrentTransaction?.TransactionId, context.FindUnsavedRow(row => row is not Envelope));
             _tokens.RemoveRange(0, _run);
             _run = 0;
             if (_unaccepted is { Transaction: null } unaccepted)
@@ -228,23 +222,6 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
         return command;
     }
 
-    private EntityEntry? FindUnsavedRow(Func<object, bool> predicate)
-    {
-        // Of a save that has ended, not of what may have changed since.
-        var detects = context.ChangeTracker.AutoDetectChangesEnabled;
-        context.ChangeTracker.AutoDetectChangesEnabled = false;
-        try
-        {
-            return context.ChangeTracker.Entries().FirstOrDefault(entry => IsUnsaved(entry) && predicate(entry.Entity));
-        }
-        finally
-        {
-            context.ChangeTracker.AutoDetectChangesEnabled = detects;
-        }
-    }
-
-    private static bool IsUnsaved(EntityEntry entry) => entry.State is EntityState.Added or EntityState.Modified or EntityState.Deleted;
-
     /// <summary>What a save has run whose changes were not accepted.</summary>
     /// <param name="Tokens">The tokens.</param>
     /// <param name="Transaction">The context's transaction; null: an ambient one.</param>
@@ -253,7 +230,7 @@ internal sealed class ScheduleCancellations(DbContext context, IOutboxDatabase d
     {
         public bool IsCommitted { get; set; }
 
-        public bool IsPending => !IsCommitted && (Row is null || IsUnsaved(Row));
+        public bool IsPending => !IsCommitted && (Row is null || Row.IsUnsaved());
     }
 }
 

@@ -20,7 +20,7 @@ internal sealed class UnitOfWorkRegistry(IOutboxDatabase database, string bus, H
         {
             if (Find(context) is { } found)
                 return found;
-            unit = new DbContextUnitOfWork(context, database, bus, handOff, time, logger);
+            unit = new DbContextUnitOfWork(context, new SaveAcceptance(context), database, bus, handOff, time, logger);
             _units.AddOrUpdate(context, unit);
             return unit;
         }

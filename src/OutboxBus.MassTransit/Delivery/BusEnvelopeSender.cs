@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net.Mime;
-using System.Text.Json;
 using MassTransit;
 using MassTransit.Serialization;
 using OutboxBus.MassTransit.Storage;
@@ -31,7 +30,7 @@ internal sealed class BusEnvelopeSender(IBusControl bus, MessageTypes types, Tim
             pipe = new EnvelopePipe(envelope, time);
             destination = envelope.Destination is null ? null : new Uri(envelope.Destination);
         }
-        catch (Exception exception) when (exception is JsonException or FormatException or ArgumentException or OverflowException or KeyNotFoundException or InvalidOperationException)
+        catch (Exception exception) when (UnreadableRows.Causes(exception))
         {
             return SendOutcome.Corrupt(exception);
         }

@@ -40,7 +40,7 @@ internal sealed class DirectMessage
             var properties = StoredProperties.Parse(envelope.Properties);
             return message.SetEnvelope(envelope, properties, contentTypes, time) && message.SetTransport(properties.Transport) && message.SetHeaders() ? message : null;
         }
-        catch (Exception exception) when (exception is JsonException or FormatException or ArgumentException or OverflowException or KeyNotFoundException or InvalidOperationException)
+        catch (Exception exception) when (UnreadableRows.Causes(exception))
         {
             return null;
         }
