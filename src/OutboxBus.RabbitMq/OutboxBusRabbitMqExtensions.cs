@@ -11,7 +11,7 @@ public static class OutboxBusRabbitMqExtensions
 {
     /// <summary>
     /// Delivers stored messages past MassTransit's send path, straight to RabbitMQ's client: the same messages to the
-    /// same exchanges, at a third of the processor time. MassTransit still declares the topology, and sends what is out of
+    /// same exchanges, at less than half of the processor time. MassTransit still declares the topology, and sends what is out of
     /// the ordinary or recorded in a trace, and everything while the application filters or observes its sends (of publish
     /// observers only those that are registered in the container are seen). MassTransit's logs and metrics do not count
     /// what goes directly; those of OutboxBus do.

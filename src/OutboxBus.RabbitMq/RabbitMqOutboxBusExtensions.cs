@@ -11,7 +11,7 @@ public static class RabbitMqOutboxBusExtensions
     /// <param name="uri">The broker, such as <c>amqp://user:password@host:5672/virtual-host</c>.</param>
     /// <param name="configure">Further settings of the transport; null: none.</param>
     /// <param name="sendDirectly">
-    /// Whether stored messages are delivered past MassTransit's send path, at a third of the processor time, as
+    /// Whether stored messages are delivered past MassTransit's send path, at less than half of the processor time, as
     /// <see cref="OutboxBusRabbitMqExtensions.SendDirectlyToRabbitMq"/> says; default true.
     /// </param>
     /// <exception cref="ArgumentException"><paramref name="uri"/> is no amqp or amqps URI.</exception>

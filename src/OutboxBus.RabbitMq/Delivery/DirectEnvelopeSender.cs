@@ -7,7 +7,7 @@ using PublishException = RabbitMQ.Client.Exceptions.PublishException;
 namespace OutboxBus.RabbitMq.Delivery;
 
 /// <summary>
-/// Publishes envelopes on a channel of its own of MassTransit's connection, at a third of the cost of MassTransit's
+/// Publishes envelopes on a channel of its own of MassTransit's connection, at less than half of the cost of MassTransit's
 /// send path, and exactly as that would. MassTransit keeps what is rare: it declares the topology by sending the first
 /// messages of each type or destination in the life of a channel, and sends whatever is not plain.
 /// </summary>

@@ -60,16 +60,38 @@ public sealed class DeliveryLoopTests : IAsyncLifetime
     [Fact]
     public async Task What_had_no_room_in_memory_is_given_back_and_claimed()
     {
-        _loop.Options.HandOffMessages = 5;
-        var messages = Enumerable.Range(0, 50).Select(_ => Database.AddLeased()).ToList();
-        foreach (var envelope in messages)
-            _loop.Offer(CommitCertainty.Proven, envelope);
+        // More than one batch of keys, and nothing but the giving back to wake the loop.
+        const int Messages = 2_500;
+        _loop.Options.HandOffMessages = 300;
+        _loop.Options.PollInterval = TimeSpan.FromMinutes(5);
+        var first = Database.AddLeased();
+        _loop.Offer(CommitCertainty.Proven, first);
+        var overflow = Database.AddManyLeased(Messages, bodyBytes: 1);
+        _loop.Offer(CommitCertainty.Proven, overflow);
 
         _loop.Start();
 
         await OutboxIsEmptyAsync();
-        Sender.Confirmed.Should().BeEquivalentTo(messages.Select(envelope => envelope.MessageId)).And.OnlyHaveUniqueItems();
-        _loop.Metrics.Sum("outboxbus.claimed").Should().Be(45);
+        Sender.Confirmed.Should().BeEquivalentTo(overflow.Append(first).Select(envelope => envelope.MessageId)).And.OnlyHaveUniqueItems();
+        _loop.Metrics.Sum("outboxbus.claimed").Should().Be(Messages);
+    }
+
+    // What the database cannot remove makes claims slow that find nothing.
+    [Fact]
+    public async Task A_dear_claim_is_followed_by_claims_of_what_is_recent()
+    {
+        Database.Faults.Before = statement =>
+        {
+            if (statement == nameof(AdjustableDialect.Claim))
+                Thread.Sleep(20);
+        };
+
+        _loop.Start();
+
+        await Eventually.BecomesAsync(() => Database.Faults.ClaimedWithin.Count(within => within is null) > 1, "everything is looked at again");
+        var looks = Database.Faults.ClaimedWithin.ToList();
+        looks[0].Should().BeNull();
+        looks.Skip(1).TakeWhile(within => within is not null).Should().NotBeEmpty().And.OnlyContain(within => within >= TimeSpan.FromSeconds(1)).And.BeInAscendingOrder();
     }
 
     // Its row may not exist, or not yet: giving it back must do nothing to what took its place.

@@ -69,6 +69,35 @@ public sealed class HandOffTests : IDisposable
     }
 
     [Fact]
+    public void Of_what_finds_no_room_the_keys_are_kept()
+    {
+        _handOff.Offer([Leased(), Leased(), Leased()], CommitCertainty.Proven, 0);
+        var late = Leased();
+        _handOff.Offer([late], CommitCertainty.Proven, 0);
+
+        _handOff.TryTakeOverflow(out var keys).Should().BeTrue();
+        keys.Should().BeEquivalentTo(new { late.Id, late.MessageId, late.VisibleAt, Body = Array.Empty<byte>() });
+        _handOff.TryTakeOverflow(out _).Should().BeFalse();
+    }
+
+    [Theory]
+    [InlineData(0, 0)]
+    [InlineData(3, 30)]
+    public void No_more_than_ten_keys_are_kept_for_each_message_that_has_room(int room, int kept)
+    {
+        _options.HandOffMessages = room;
+        _handOff.Offer([.. Enumerable.Range(0, room).Select(_ => Leased())], CommitCertainty.Proven, 0);
+
+        for (var offer = 0; offer < 50; offer++)
+            _handOff.Offer([Leased()], CommitCertainty.Proven, 0);
+
+        var keys = 0;
+        while (_handOff.TryTakeOverflow(out _))
+            keys++;
+        keys.Should().Be(kept);
+    }
+
+    [Fact]
     public void Offer_wakes_delivery()
     {
         _wakeUp.Reset();

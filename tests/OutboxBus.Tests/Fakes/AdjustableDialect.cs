@@ -14,6 +14,9 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
 
     public string? Probe { get; set; }
 
+    /// <summary>How far back each claim has looked; null: at everything.</summary>
+    public ConcurrentQueue<TimeSpan?> ClaimedWithin { get; } = new();
+
     public override string Engine => inner.Engine;
 
     public override string EntityFrameworkProvider => inner.EntityFrameworkProvider;
@@ -33,7 +36,11 @@ internal sealed class AdjustableDialect(SqlDialect inner) : SqlDialect
 
     public override void CheckSchema(DbCommand command) => Note(nameof(CheckSchema), () => inner.CheckSchema(command));
 
-    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease, TimeSpan? within) => Note(nameof(Claim), () => inner.Claim(command, bus, limit, lease, within));
+    public override void Claim(DbCommand command, string bus, int limit, TimeSpan lease, TimeSpan? within) 
+    {
+        ClaimedWithin.Enqueue(within);
+        Note(nameof(Claim), () => inner.Claim(command, bus, limit, lease, within));
+    }
 
     public override void Verify(DbCommand command, IReadOnlyList<Envelope> envelopes) => Note(nameof(Verify), () => inner.Verify(command, envelopes));
 
