@@ -3,6 +3,9 @@ namespace OutboxBus.Benchmarks.Contestants;
 // Where an application under test runs: a database and a virtual host of its own.
 public sealed record BenchmarkStage(string ConnectionString, Uri VirtualHost)
 {
+    // What consumers consume from.
+    public const string InputQueue = "bench-input";
+
     // Of every consumer.
     public int Prefetch { get; init; } = 32;
 

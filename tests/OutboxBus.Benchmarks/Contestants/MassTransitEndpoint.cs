@@ -13,7 +13,7 @@ internal static class MassTransitEndpoint
         bus.UsingRabbitMq((context, transport) =>
         {
             transport.Host(stage.VirtualHost);
-            transport.ReceiveEndpoint(MassTransitNames.InputQueue, endpoint =>
+            transport.ReceiveEndpoint(BenchmarkStage.InputQueue, endpoint =>
             {
                 endpoint.PrefetchCount = stage.Prefetch;
                 endpoint.ConcurrentMessageLimit = stage.Concurrency;

@@ -5,8 +5,6 @@ namespace OutboxBus.Benchmarks.Contestants;
 // How MassTransit names what is on the broker.
 internal static class MassTransitNames
 {
-    public const string InputQueue = "bench-input";
-
     public static string ExchangeOf<T>() => $"{typeof(T).Namespace}:{typeof(T).Name}";
 }
 
@@ -21,7 +19,7 @@ internal static class MassTransitInput
         await bus.StartAsync();
         try
         {
-            var endpoint = await bus.GetSendEndpoint(new Uri($"queue:{MassTransitNames.InputQueue}"));
+            var endpoint = await bus.GetSendEndpoint(new Uri($"queue:{BenchmarkStage.InputQueue}"));
             for (var sent = 0; sent < messages; sent += InFlight)
             {
                 await Task.WhenAll(Enumerable.Range(sent, Math.Min(InFlight, messages - sent))

@@ -55,7 +55,7 @@ public sealed class OutboxBusContestant(string name = "outboxbus", Action<Outbox
     {
         private readonly BenchmarkHost _host = Build(stage, tune, bus => bus.AddHandler<ShipOrder>(endpoint =>
         {
-            endpoint.EndpointName = MassTransitNames.InputQueue;
+            endpoint.EndpointName = BenchmarkStage.InputQueue;
             endpoint.PrefetchCount = stage.Prefetch;
             endpoint.ConcurrencyLimit = stage.Concurrency;
         }));

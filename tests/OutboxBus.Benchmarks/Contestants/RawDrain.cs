@@ -2,7 +2,7 @@ using Npgsql;
 
 namespace OutboxBus.Benchmarks.Contestants;
 
-// Claims the next thousand while the last are on their way; what is confirmed is deleted.
+// Claims the next thousand while the last are on their way.
 internal sealed class RawDrain(BenchmarkStage stage, string exchange) : IDrainingApp
 {
     private const string Claim = """
@@ -20,23 +20,19 @@ internal sealed class RawDrain(BenchmarkStage stage, string exchange) : IDrainin
         """;
 
     private readonly NpgsqlDataSource _database = NpgsqlDataSource.Create(stage.ConnectionString);
-    private readonly RawChannel _broker = new(stage.VirtualHost, exchange);
-    private readonly RawDeletion _deletion = new(stage.ConnectionString);
+    private readonly RawDelivery _delivery = new(stage, exchange);
     private Task _running = Task.CompletedTask;
 
     public async Task StartAsync()
     {
-        await _broker.OpenAsync();
-        _deletion.Start();
+        await _delivery.StartAsync();
         _running = Task.Run(RunAsync);
     }
 
     public async ValueTask DisposeAsync()
     {
         await _running;
-        await _broker.DrainAsync();
-        await _deletion.DisposeAsync();
-        await _broker.DisposeAsync();
+        await _delivery.DisposeAsync();
         await _database.DisposeAsync();
     }
 
@@ -46,7 +42,7 @@ internal sealed class RawDrain(BenchmarkStage stage, string exchange) : IDrainin
         {
             claiming = ClaimAsync();
             foreach (var envelope in claimed)
-                await _broker.SendAsync(envelope, _deletion.Add);
+                await _delivery.SendAsync(envelope);
         }
     }
 

@@ -2,18 +2,16 @@ using System.Threading.Channels;
 
 namespace OutboxBus.Benchmarks.Contestants;
 
-// Committed envelopes from memory to the broker; what is confirmed is deleted.
+// Committed envelopes wait for delivery in memory.
 internal sealed class RawHandOff(BenchmarkStage stage, string exchange) : IAsyncDisposable
 {
     private readonly Channel<Envelope> _envelopes = Channel.CreateUnbounded<Envelope>(new UnboundedChannelOptions { SingleReader = true });
-    private readonly RawChannel _broker = new(stage.VirtualHost, exchange);
-    private readonly RawDeletion _deletion = new(stage.ConnectionString);
+    private readonly RawDelivery _delivery = new(stage, exchange);
     private Task _running = Task.CompletedTask;
 
     public async Task StartAsync()
     {
-        await _broker.OpenAsync();
-        _deletion.Start();
+        await _delivery.StartAsync();
         _running = Task.Run(RunAsync);
     }
 
@@ -23,14 +21,12 @@ internal sealed class RawHandOff(BenchmarkStage stage, string exchange) : IAsync
     {
         _envelopes.Writer.TryComplete();
         await _running;
-        await _deletion.DisposeAsync();
-        await _broker.DisposeAsync();
+        await _delivery.DisposeAsync();
     }
 
     private async Task RunAsync()
     {
         await foreach (var envelope in _envelopes.Reader.ReadAllAsync())
-            await _broker.SendAsync(envelope, _deletion.Add);
-        await _broker.DrainAsync();
+            await _delivery.SendAsync(envelope);
     }
 }

@@ -43,11 +43,16 @@ public sealed class ResultSet
     public string ToJson() => JsonSerializer.Serialize(Results, s_json);
 
     private static Result Summarize((string Workload, string Contestant, string Metric) key, string unit, List<double> values)
+        => new Result(key.Workload, key.Contestant, key.Metric, unit, values.Median(), values.Min(), values.Max());
+}
+
+internal static class Medians
+{
+    public static double Median(this IEnumerable<double> values)
     {
         var sorted = values.Order().ToList();
         var middle = sorted.Count / 2;
-        var median = sorted.Count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-        return new Result(key.Workload, key.Contestant, key.Metric, unit, median, sorted[0], sorted[^1]);
+        return sorted.Count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
     }
 }
 

@@ -1,14 +1,12 @@
-using System.Diagnostics;
 using Npgsql;
 using OutboxBus.Benchmarks.Contestants;
+using OutboxBus.TestServers;
 
 namespace OutboxBus.Benchmarks.Workloads;
 
 // Rows in an outbox table that nobody has sent.
 internal static class Backlog
 {
-    private static readonly TimeSpan s_between = TimeSpan.FromMilliseconds(50);
-
     // One message as OutboxBus stores it, then copies of it with ids of their own.
     public static async Task CreateAsync(BenchmarkStage stage, int rows)
     {
@@ -39,16 +37,16 @@ internal static class Backlog
         await analyze.ExecuteNonQueryAsync();
     }
 
-    public static async Task WaitUntilEmptyAsync(BenchmarkStage stage, TimeSpan patience)
+    public static async Task WaitUntilEmptyAsync(BenchmarkStage stage)
     {
         await using var database = NpgsqlDataSource.Create(stage.ConnectionString);
-        for (var started = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(started) < patience; await Task.Delay(s_between))
-        {
-            await using var command = database.CreateCommand("select count(*) from outbox_message");
-            if (await command.ExecuteScalarAsync() is 0L)
-                return;
-        }
-
-        throw new TimeoutException($"The outbox is not empty after {patience.TotalSeconds} s.");
+        await Eventually.BecomesAsync(
+            async () =>
+            {
+                await using var command = database.CreateCommand("select count(*) from outbox_message");
+                return (long)(await command.ExecuteScalarAsync())!;
+            },
+            rows => rows == 0,
+            "the outbox is empty");
     }
 }

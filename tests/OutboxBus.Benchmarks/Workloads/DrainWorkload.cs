@@ -28,7 +28,7 @@ public sealed class DrainWorkload(string name, string description, IReadOnlyList
         var after = await trial.Meter.ReadAsync();
 
         await arrivals.CheckAsync(rows);
-        await Backlog.WaitUntilEmptyAsync(trial.Stage, Patience);
+        await Backlog.WaitUntilEmptyAsync(trial.Stage);
         return [new("messages_per_second", "1/s", (rows - alreadyThere) / elapsed.TotalSeconds), .. after.Since(before, rows - alreadyThere)];
     }
 }

@@ -26,7 +26,7 @@ public sealed class InstancesWorkload(string name, string description, Contestan
             var (alreadyThere, started) = (await arrivals.CountAsync(), Stopwatch.GetTimestamp());
             await arrivals.WaitForAsync(rows, Patience);
             var elapsed = Stopwatch.GetElapsedTime(started);
-            await Backlog.WaitUntilEmptyAsync(trial.Stage, Patience);
+            await Backlog.WaitUntilEmptyAsync(trial.Stage);
             // Whatever an instance still had in hand would come now.
             await arrivals.CheckAsync(rows);
             var duplicates = await arrivals.CountAsync() - rows;

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using OutboxBus.Benchmarks.Contestants;
 using OutboxBus.Benchmarks.Measuring;
+using OutboxBus.TestServers;
 
 namespace OutboxBus.Benchmarks.Workloads;
 
@@ -28,7 +29,7 @@ public sealed class LatencyWorkload(string name, string description, IReadOnlyLi
         var warmUp = (int)(offered * s_warmUp.TotalSeconds);
         var orders = warmUp + (int)(offered * duration.TotalSeconds);
         await PlaceAsync(application, orders, offered, committed);
-        await WaitAsync(arrivals, orders);
+        await Eventually.BecomesAsync(() => Task.FromResult(arrivals.Seen.Count), count => count == orders, "every order has arrived");
 
         var latencies = Enumerable.Range(warmUp + 1, orders - warmUp)
             .Select(number => Math.Max(0, Stopwatch.GetElapsedTime(committed[number], arrivals.Seen[number]).TotalMilliseconds))
@@ -59,15 +60,6 @@ public sealed class LatencyWorkload(string name, string description, IReadOnlyLi
         {
             await application.PlaceOrderAsync(References.Of(number), 1);
             committed[number] = Stopwatch.GetTimestamp();
-        }
-    }
-
-    private static async Task WaitAsync(Arrivals arrivals, int orders)
-    {
-        for (var started = Stopwatch.GetTimestamp(); arrivals.Seen.Count < orders; await Task.Delay(10))
-        {
-            if (Stopwatch.GetElapsedTime(started) > Patience)
-                throw new TimeoutException($"{arrivals.Seen.Count} of {orders} messages have arrived after {Patience.TotalSeconds} s.");
         }
     }
 }

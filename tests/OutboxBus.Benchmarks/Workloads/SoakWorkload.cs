@@ -1,12 +1,15 @@
 using System.Diagnostics;
 using OutboxBus.Benchmarks.Contestants;
 using OutboxBus.Benchmarks.Measuring;
+using OutboxBus.TestServers;
 
 namespace OutboxBus.Benchmarks.Workloads;
 
 // Half load for a long time: whether memory stays what it is. The quarters of the run are compared.
 public sealed class SoakWorkload(string name, string description, Contestant contestant, double perSecond, TimeSpan duration) : Workload(name, description)
 {
+    // No more than a pool of connections has.
+    private const int MostAtOnce = 50;
     private static readonly TimeSpan s_between = TimeSpan.FromSeconds(5);
 
     public override IReadOnlyList<Contestant> Contestants { get; } = [contestant];
@@ -25,11 +28,7 @@ public sealed class SoakWorkload(string name, string description, Contestant con
         var watching = WatchAsync(ended.Token);
         var placed = await PlaceAsync(application, ended.Token);
         var memory = await watching;
-        for (var started = Stopwatch.GetTimestamp(); arrivals.Received < placed; await Task.Delay(s_between))
-        {
-            if (Stopwatch.GetElapsedTime(started) > Patience)
-                throw new TimeoutException($"{arrivals.Received} of {placed} messages have arrived.");
-        }
+        await Eventually.BecomesAsync(() => Task.FromResult(arrivals.Received), received => received == placed, "every order has arrived, once");
 
         return
         [
@@ -41,14 +40,8 @@ public sealed class SoakWorkload(string name, string description, Contestant con
     private static IEnumerable<Sample> OfQuarter(List<(double Heap, double WorkingSet)> memory, int quarter)
     {
         var part = memory.Skip(memory.Count * quarter / 4).Take(Math.Max(1, memory.Count / 4)).ToList();
-        yield return new($"heap_mb_quarter_{quarter + 1}", "MB", Median(part.Select(sample => sample.Heap)));
-        yield return new($"working_set_mb_quarter_{quarter + 1}", "MB", Median(part.Select(sample => sample.WorkingSet)));
-    }
-
-    private static double Median(IEnumerable<double> values)
-    {
-        var sorted = values.Order().ToList();
-        return sorted[sorted.Count / 2];
+        yield return new($"heap_mb_quarter_{quarter + 1}", "MB", part.Select(sample => sample.Heap).Median());
+        yield return new($"working_set_mb_quarter_{quarter + 1}", "MB", part.Select(sample => sample.WorkingSet).Median());
     }
 
     private static async Task<List<(double Heap, double WorkingSet)>> WatchAsync(CancellationToken ended)
@@ -68,8 +61,7 @@ public sealed class SoakWorkload(string name, string description, Contestant con
 
     private async Task<int> PlaceAsync(IPublishingApp application, CancellationToken ended)
     {
-        // No more at once than a pool of connections has.
-        using var atOnce = new SemaphoreSlim(50, 50);
+        using var atOnce = new SemaphoreSlim(MostAtOnce, MostAtOnce);
         var placed = 0;
         for (var started = Stopwatch.GetTimestamp(); !ended.IsCancellationRequested;)
         {
@@ -83,7 +75,7 @@ public sealed class SoakWorkload(string name, string description, Contestant con
             await Task.Delay(1, CancellationToken.None);
         }
 
-        for (var permit = 0; permit < 50; permit++)
+        for (var permit = 0; permit < MostAtOnce; permit++)
             await atOnce.WaitAsync(CancellationToken.None);
         return placed;
 

@@ -16,7 +16,7 @@ public sealed class WolverineConsumingApp(BenchmarkStage stage) : IConsumingApp
 
     public async Task FillAsync(int messages)
     {
-        using var host = WolverineHost.BuildWithoutStore(stage, options => options.PublishMessage<OrderPlaced>().ToRabbitQueue(MassTransitNames.InputQueue));
+        using var host = WolverineHost.BuildWithoutStore(stage, options => options.PublishMessage<OrderPlaced>().ToRabbitQueue(BenchmarkStage.InputQueue));
         await host.StartAsync();
         await Parallel.ForAsync(0, messages, new ParallelOptions { MaxDegreeOfParallelism = FillConcurrency }, async (i, _) =>
         {
@@ -46,7 +46,7 @@ public sealed class WolverineConsumingApp(BenchmarkStage stage) : IConsumingApp
     {
         options.Discovery.IncludeType(typeof(OrderPlacedHandler));
         options.PublishMessage<OrderShipped>().ToRabbitExchange(OutputExchange, WolverineHost.Fanout);
-        options.ListenToRabbitQueue(MassTransitNames.InputQueue)
+        options.ListenToRabbitQueue(BenchmarkStage.InputQueue)
             .PreFetchCount((ushort)stage.Prefetch)
             .MaximumParallelMessages(stage.Concurrency);
     });
